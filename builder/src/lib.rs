@@ -1,0 +1,1 @@
+//! Composes images. Being written.

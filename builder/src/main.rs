@@ -1,0 +1,2 @@
+//! `secai-build`.
+fn main() {}

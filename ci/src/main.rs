@@ -1,0 +1,2 @@
+//! `cargo ci STEP`.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Judges releases. Being written.
