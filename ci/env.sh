@@ -18,7 +18,6 @@ case ${CI:-} in
     export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/secai/target}
     ;;
 esac
-target=${CARGO_TARGET_DIR:-$top/target}
 
 say() { printf '%s\n' "$*"; }
 die() {

@@ -1,0 +1,119 @@
+//! Compiles for release, composes `recipes/minimal.yml`, verifies the bundle.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::step::{self, Outcome};
+use crate::surroundings::{Surroundings, cargo, on_path};
+
+/// For `ci/build`: into `./out`, saying at the end what to do with it.
+pub fn for_people(here: &Surroundings, arguments: &[String]) -> Outcome {
+    let out = here.top.join("out");
+    match compose(here, &out, arguments) {
+        Outcome::Passed => {}
+        other => return other,
+    }
+    let verify = here.program("verify-release");
+    let build = here.program("secai-build");
+    eprintln!("\nThe bundle: {}", out.join("minimal/6-bundle").display());
+    eprintln!(
+        "verify it:  {} bundle out/minimal/6-bundle --trust out/minimal/trust",
+        verify.display()
+    );
+    eprintln!(
+        "boot it:    {} boot out/minimal/6-bundle --expect 'login:'",
+        build.display()
+    );
+    Outcome::Passed
+}
+
+/// For the tests: one bundle that all of them read, in a folder of its own.
+pub fn for_tests(here: &Surroundings) -> Outcome {
+    let out = ["--out".to_owned(), here.out.to_string_lossy().into_owned()];
+    compose(here, &here.out, &out)
+}
+
+fn compose(here: &Surroundings, out: &Path, arguments: &[String]) -> Outcome {
+    let mut compile = Command::new(cargo());
+    compile.args([
+        "build",
+        "--release",
+        "--locked",
+        "--package",
+        "secai-builder",
+        "--package",
+        "secai-verifier",
+    ]);
+    let Some(mut build) = as_root(&here.program("secai-build")) else {
+        return Outcome::Skipped("composing needs root, and there is no sudo here".to_owned());
+    };
+    build.args(["build", "recipes/minimal.yml"]).args(arguments);
+    let mut verify = Command::new(here.program("verify-release"));
+    verify
+        .arg("bundle")
+        .arg(out.join("minimal/6-bundle"))
+        .arg("--trust")
+        .arg(out.join("minimal/trust"));
+    let outcome = step::run_all([compile, build, verify].map(|mut command| {
+        command.current_dir(&here.top);
+        command
+    }));
+    give_back_keys();
+    outcome
+}
+
+/// Composing needs root. Keys and caches stay those of the person who calls: same HOME, same XDG folders.
+fn as_root(program: &Path) -> Option<Command> {
+    if is_root() {
+        return Some(Command::new(program));
+    }
+    let sudo = on_path("sudo")?;
+    eprintln!("composing needs root: through sudo, with your keys and caches");
+    let mut command = Command::new(sudo);
+    command.args(["--preserve-env=CI,SOURCE_DATE_EPOCH,GNUPGHOME", "env"]);
+    for (name, value) in [("HOME", env::var_os("HOME")), ("PATH", env::var_os("PATH"))]
+        .into_iter()
+        .chain(
+            ["XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"]
+                .map(|name| (name, env::var_os(name))),
+        )
+    {
+        if let Some(value) = value {
+            let mut pair = OsString::from(name);
+            pair.push("=");
+            pair.push(value);
+            command.arg(pair);
+        }
+    }
+    command.arg(program);
+    Some(command)
+}
+
+/// Keys that were made under sudo belong to the person again.
+fn give_back_keys() {
+    let state = env::var_os("XDG_STATE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".local/state")))
+        .map(|state| state.join("secai"))
+        .filter(|state| state.exists());
+    if let ((user @ 1.., group), Some(sudo), Some(state)) = (owner(), on_path("sudo"), state) {
+        step::run(
+            Command::new(sudo)
+                .args(["chown", "-R", &format!("{user}:{group}")])
+                .arg(state),
+        );
+    }
+}
+
+fn is_root() -> bool {
+    owner().0 == 0
+}
+
+/// The user and group that this process runs as.
+fn owner() -> (u32, u32) {
+    fs::metadata("/proc/self").map_or((0, 0), |own| (own.uid(), own.gid()))
+}

@@ -1,0 +1,42 @@
+//! Unit, integration and interop tests, one boot among them.
+
+use std::process::Command;
+
+use crate::step::{self, Outcome};
+use crate::surroundings::{Surroundings, cargo, on_path};
+
+/// By cargo-nextest where it is, else by `cargo test`; then the examples in the documentation.
+pub fn run(here: &Surroundings) -> Outcome {
+    let tests = if on_path("cargo-nextest").is_some() {
+        let mut command = Command::new(cargo());
+        command.args([
+            "nextest",
+            "run",
+            "--config-file",
+            "ci/nextest.toml",
+            "--no-fail-fast",
+        ]);
+        command
+    } else {
+        let mut command = Command::new(cargo());
+        command.args(["test", "--no-fail-fast", "--lib", "--bins", "--tests"]);
+        command
+    };
+    let mut examples = Command::new(cargo());
+    examples.args(["test", "--doc"]);
+    step::run_all([tests, examples].map(|mut command| {
+        command.args(["--workspace", "--locked"]);
+        for_tests(&mut command, here, "test");
+        command
+    }))
+}
+
+/// What `secai_tests` reads: which tier this is, where our programs and the bundle lie, where skips go.
+pub fn for_tests(command: &mut Command, here: &Surroundings, tier: &str) {
+    command
+        .current_dir(&here.top)
+        .env("SECAI_TIER", tier)
+        .env("SECAI_PROGRAMS", here.target.join("release"))
+        .env("SECAI_OUT", &here.out)
+        .env("SECAI_SKIPS", &here.skips);
+}

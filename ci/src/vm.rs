@@ -1,0 +1,48 @@
+//! The long tests on booted machines: those in `tests/tests/vm*.rs`.
+
+use std::fs;
+use std::process::Command;
+
+use crate::step::{self, Outcome};
+use crate::surroundings::{Surroundings, cargo, on_path};
+use crate::test::for_tests;
+
+/// One after the other: each guest wants the whole machine.
+pub fn run(here: &Surroundings) -> Outcome {
+    let files = fs::read_dir(here.top.join("tests/tests"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    if !files
+        .map(|file| file.file_name())
+        .any(|name| name.to_string_lossy().starts_with("vm"))
+    {
+        eprintln!("vm: there are no tests of this tier");
+        return Outcome::Passed;
+    }
+    let mut command = Command::new(cargo());
+    if on_path("cargo-nextest").is_some() {
+        command.args([
+            "nextest",
+            "run",
+            "--config-file",
+            "ci/nextest.toml",
+            "--no-fail-fast",
+            "--test-threads=1",
+        ]);
+        command.args(["--locked", "--package", "secai-tests", "--test", "vm*"]);
+    } else {
+        command.args([
+            "test",
+            "--no-fail-fast",
+            "--locked",
+            "--package",
+            "secai-tests",
+            "--test",
+            "vm*",
+        ]);
+        command.args(["--", "--test-threads=1"]);
+    }
+    for_tests(&mut command, here, "vm");
+    step::run(&mut command)
+}
