@@ -2,10 +2,10 @@
 
 use std::env;
 use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::panic::Location;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// When a test runs.
@@ -38,42 +38,72 @@ pub enum Need<'a> {
 pub fn require(tier: Tier, needs: &[Need]) -> bool {
     let place = Location::caller();
     let asked = match env::var("SECAI_TIER").as_deref() {
-        Ok("vm") => Tier::Vm,
-        Ok("test") => Tier::Test,
-        _ => {
-            eprintln!("left out ({place}): `ci/test` runs it");
-            return false;
-        }
+        Ok("vm") => Some(Tier::Vm),
+        Ok("test") => Some(Tier::Test),
+        _ => None,
     };
-    if tier > asked {
-        eprintln!("left out ({place}): `ci/test --vm` runs it");
-        return false;
-    }
-    let Some(reason) = needs.iter().find_map(lacking) else {
-        return true;
-    };
-    eprintln!("SKIPPED: {place}: {reason}");
-    if let Some(file) = env::var_os("SECAI_SKIPS").map(PathBuf::from) {
-        let line = format!("{}:{}\t{reason}\n", place.file(), place.line());
-        let written = file
-            .parent()
-            .map_or(Ok(()), fs::create_dir_all)
-            .and_then(|()| {
-                OpenOptions::new()
-                    .create(true)
-                    .append(true)
-                    .open(&file)?
-                    .write_all(line.as_bytes())
-            });
-        assert!(
-            written.is_ok(),
-            "a skip must be counted: {}: {written:?}",
-            file.display()
-        );
-    }
     let in_ci = env::var("CI").is_ok_and(|it| !matches!(it.as_str(), "" | "0" | "false"));
-    assert!(!in_ci, "in CI every test runs: {reason}");
-    false
+    let decision = decide(tier, asked, in_ci, || needs.iter().find_map(lacking));
+    match &decision {
+        Decision::Run => {}
+        Decision::LeftOut(by) => eprintln!("left out ({place}): {by} runs it"),
+        Decision::Skip { reason, fails } => {
+            eprintln!("SKIPPED: {place}: {reason}");
+            if let Some(file) = env::var_os("SECAI_SKIPS").map(PathBuf::from) {
+                let line = format!("{}:{}\t{reason}\n", place.file(), place.line());
+                let written = append(&file, &line);
+                assert!(
+                    written.is_ok(),
+                    "a skip has to be counted: {}: {written:?}",
+                    file.display()
+                );
+            }
+            assert!(!fails, "in CI every test runs: {reason}");
+        }
+    }
+    decision == Decision::Run
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Decision {
+    Run,
+    /// By this command it would run.
+    LeftOut(&'static str),
+    Skip {
+        reason: String,
+        fails: bool,
+    },
+}
+
+/// The machine is asked last: a test that is left out needs nothing.
+fn decide(
+    tier: Tier,
+    asked: Option<Tier>,
+    in_ci: bool,
+    lacking: impl FnOnce() -> Option<String>,
+) -> Decision {
+    match asked {
+        None => return Decision::LeftOut("ci/test"),
+        Some(asked) if tier > asked => return Decision::LeftOut("ci/test --vm"),
+        Some(_) => {}
+    }
+    match lacking() {
+        None => Decision::Run,
+        Some(reason) => Decision::Skip {
+            reason,
+            fails: in_ci,
+        },
+    }
+}
+
+/// One write: tests of several processes append to this file.
+fn append(file: &Path, line: &str) -> io::Result<()> {
+    file.parent().map_or(Ok(()), fs::create_dir_all)?;
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(file)?
+        .write_all(line.as_bytes())
 }
 
 fn lacking(need: &Need) -> Option<String> {
@@ -104,13 +134,39 @@ fn sudo_is_silent() -> bool {
 }
 
 fn on_path(name: &str) -> bool {
-    env::var_os("PATH")
-        .is_some_and(|path| env::split_paths(&path).any(|folder| folder.join(name).is_file()))
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|folder| folder.join(name).is_file())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_test_that_cannot_run_is_a_skip_and_in_ci_a_failure() {
+        use Tier::{Test, Vm};
+        let lacks = || Some("no qemu".to_owned());
+        let skip = |fails| Decision::Skip {
+            reason: "no qemu".to_owned(),
+            fails,
+        };
+        for (tier, asked, in_ci, expected) in [
+            (Test, None, true, Decision::LeftOut("ci/test")),
+            (Vm, Some(Test), true, Decision::LeftOut("ci/test --vm")),
+            (Test, Some(Test), false, skip(false)),
+            (Test, Some(Test), true, skip(true)),
+            (Test, Some(Vm), true, skip(true)),
+            (Vm, Some(Vm), true, skip(true)),
+        ] {
+            assert_eq!(
+                decide(tier, asked, in_ci, lacks),
+                expected,
+                "{tier:?} {asked:?} {in_ci}"
+            );
+        }
+        assert_eq!(decide(Test, Some(Test), true, || None), Decision::Run);
+        assert_eq!(decide(Vm, Some(Vm), true, || None), Decision::Run);
+    }
 
     #[test]
     fn what_is_not_there_is_named() {

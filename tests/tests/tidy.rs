@@ -32,10 +32,12 @@ impl File {
 /// What is wrong, and where: `path:line: what`.
 type Findings = Vec<String>;
 
+type Rule = fn(&[File]) -> Findings;
+
 #[test]
 fn the_tree_is_tidy() {
     let files = tracked();
-    let rules: [(&str, fn(&[File]) -> Findings); 10] = [
+    let rules: [(&str, Rule); 10] = [
         ("every module opens with its purpose", without_purpose),
         ("no name that says nothing", empty_names),
         ("the code map is the tree", code_map),
@@ -703,7 +705,7 @@ fn file(path: &str, text: &str) -> File {
 }
 
 #[track_caller]
-fn plant(rule: fn(&[File]) -> Findings, path: &str, text: &str) {
+fn plant(rule: Rule, path: &str, text: &str) {
     assert_eq!(
         rule(&[file(path, text)]).len(),
         1,
@@ -712,6 +714,6 @@ fn plant(rule: fn(&[File]) -> Findings, path: &str, text: &str) {
 }
 
 #[track_caller]
-fn accept(rule: fn(&[File]) -> Findings, path: &str, text: &str) {
+fn accept(rule: Rule, path: &str, text: &str) {
     assert_eq!(rule(&[file(path, text)]), Findings::new());
 }
