@@ -3,6 +3,7 @@
 //! `ci/test` runs `all`, `ci/build` runs `compose`; each step also stands alone, so that
 //! `cargo ci clippy` on a laptop is the same as in CI.
 
+mod bench;
 mod clippy;
 mod compose;
 mod deny;
@@ -54,6 +55,8 @@ enum Verb {
     Vm,
     /// Write tests/golden anew from what the programs print now
     Golden,
+    /// Whole commands against their peers: ratios, measured in one run
+    Bench,
 }
 
 /// How much is run.
@@ -105,6 +108,10 @@ fn main() -> ExitCode {
             ("vm", Box::new(vm::run)),
         ],
         Verb::Golden => vec![("golden", Box::new(golden::run))],
+        Verb::Bench => vec![
+            ("compose", Box::new(compose::for_tests)),
+            ("bench", Box::new(bench::run)),
+        ],
     };
     let mut report = Report::default();
     for (name, step) in steps {

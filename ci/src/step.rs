@@ -113,7 +113,8 @@ pub fn run_all(commands: impl IntoIterator<Item = Command>) -> Outcome {
     Outcome::Passed
 }
 
-fn shown(command: &Command) -> String {
+/// A command as one would type it.
+pub fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words
         .map(|word| word.to_string_lossy())
