@@ -2,23 +2,31 @@
 //!
 //! Whatever can be checked afterwards is defined here; whoever produces it depends on this crate and
 //! renders through the same types that parse. `spec/bundle.md` is the authority on bytes, each module
-//! implements one section of it. Parsers take bytes or a [`std::io::Read`], never a path; only
-//! `check` and `cmd` open files.
+//! implements one section of it. Parsers take bytes or a [`std::io::BufRead`], never a path; only [`files`]
+//! opens files. [`check`] decides: it alone makes a [`check::VerifiedContent`].
 //!
 //! This crate never opens a socket, never starts a process, never holds the private half of a key,
 //! and never takes a second view of a byte: what could be read in two ways is refused.
 
+mod accounts;
 pub mod canonical;
+pub mod check;
 pub mod digest;
 pub mod dsse;
+pub mod files;
+mod layer;
 pub mod layout;
 pub mod limits;
 pub mod oci;
+pub mod openpgp;
 pub mod ostree;
+pub mod refusal;
 pub mod release;
 pub mod sbom;
 pub mod statement;
 pub mod sums;
 pub mod tar;
+mod threshold;
 pub mod time;
+mod tree;
 pub mod trust;

@@ -36,3 +36,5 @@ pub const ID_MAX: u32 = 0o7_777_777;
 pub const TRUST_FILE_BYTES_MAX: u64 = 1 << 20;
 /// Files of a trust directory that are read.
 pub const TRUST_FILES_MAX: usize = 256;
+/// Names in a bundle's directories: every blob and document, with room to list what is superfluous.
+pub const BUNDLE_FILES_MAX: usize = 1024;

@@ -7,7 +7,7 @@
 //!   release: {threshold: 1, keys: [{id: HEX, from: 2026-11-01T00:00:00Z, until: 2028-11-01T00:00:00Z, revoked: true}]}
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use p256::ecdsa::signature::Verifier;
@@ -16,10 +16,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::{Digest, NotADigest};
 use crate::limits::TRUST_FILE_BYTES_MAX;
+use crate::openpgp::{Certificate, OpenPgpError};
 use crate::time::Time;
 
 /// The number of this format.
 pub const SCHEMA: u32 = 1;
+/// How far two honest clocks may part: a signature this much in the future is not one.
+pub const CLOCK_SKEW_SECONDS: u64 = 300;
 
 /// A key's name: SHA-256 of its DER SubjectPublicKeyInfo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -141,6 +144,15 @@ pub enum TrustError {
     /// The key would never count.
     #[error("the key {0} counts until a time before it begins to count")]
     Validity(KeyId),
+    /// `build` is always one signature.
+    #[error("the role `build` has a threshold of {0}; a statement is signed by exactly one builder")]
+    BuildThreshold(usize),
+    /// A role names a key that no `.pub` holds.
+    #[error("no `.pub` file holds the key {0}, which roles.yml names")]
+    KeyAbsent(KeyId),
+    /// An `.asc` holds no certificate.
+    #[error(transparent)]
+    Certificate(#[from] OpenPgpError),
     /// Not a PEM SubjectPublicKeyInfo of P-256.
     #[error("the key is not a PEM SubjectPublicKeyInfo on the curve P-256: {0}")]
     Key(String),
@@ -182,7 +194,50 @@ impl RolesFile {
                 }
             }
         }
+        if self.roles.build.threshold != 1 {
+            return Err(TrustError::BuildThreshold(self.roles.build.threshold));
+        }
         Ok(())
+    }
+}
+
+/// Whom to believe, ready for use: roles with all their keys, and OpenPGP certificates.
+#[derive(Debug, Clone)]
+pub struct Trust {
+    roles: Roles,
+    keys: BTreeMap<KeyId, PublicKey>,
+    certificates: Vec<Certificate>,
+}
+
+impl Trust {
+    /// Puts a trust directory's files together; every key that a role names must be there.
+    pub fn new(
+        file: RolesFile,
+        keys: impl IntoIterator<Item = PublicKey>,
+        certificates: Vec<Certificate>,
+    ) -> Result<Self, TrustError> {
+        file.validate()?;
+        let keys: BTreeMap<KeyId, PublicKey> = keys.into_iter().map(|key| (key.id(), key)).collect();
+        let mut named = file.roles.build.keys.iter().chain(&file.roles.release.keys);
+        match named.find(|key| !keys.contains_key(&key.id)) {
+            Some(absent) => Err(TrustError::KeyAbsent(absent.id)),
+            None => Ok(Self { roles: file.roles, keys, certificates }),
+        }
+    }
+
+    /// The roles.
+    pub fn roles(&self) -> &Roles {
+        &self.roles
+    }
+
+    /// The public key of this name.
+    pub fn key(&self, id: KeyId) -> Option<&PublicKey> {
+        self.keys.get(&id)
+    }
+
+    /// The OpenPGP certificates; without any, OpenPGP signatures are not judged.
+    pub fn certificates(&self) -> &[Certificate] {
+        &self.certificates
     }
 }
 
@@ -254,6 +309,7 @@ mod tests {
             ("schema: 1", "schema: 2"),
             ("threshold: 1", "threshold: 0"),
             ("threshold: 2", "threshold: 3"),
+            ("threshold: 1", "threshold: 2"),
             ("2028-11-01", "2020-11-01"),
             ("revoked: true", "revoked: yes please"),
             ("revoked: true", "revoke: true"),

@@ -1,0 +1,221 @@
+//! Opens files: a bundle's and a trust directory's. Nothing else in this crate does.
+//!
+//! A bundle must not change while it is judged; links are never followed inside it.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::layout::{BLOBS_DIR, CERTIFICATE_ENDING, DIRS, PUBLIC_KEY_ENDING, ROLES};
+use crate::limits::{BUNDLE_FILES_MAX, TRUST_FILE_BYTES_MAX, TRUST_FILES_MAX};
+use crate::openpgp::Certificate;
+use crate::refusal::Refusal;
+use crate::trust::{PublicKey, RolesFile, Trust, TrustError};
+
+/// Why nothing could be judged: what lies outside the input. Never a refusal.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// A path cannot be read.
+    #[error("cannot read {}", path.display())]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A bundle or trust directory is something else.
+    #[error("{} is not a directory", path.display())]
+    NotADirectory {
+        /// Which.
+        path: PathBuf,
+    },
+    /// Trust cannot be used.
+    #[error("cannot use {} as trust", path.display())]
+    Trust {
+        /// Which file or directory.
+        path: PathBuf,
+        /// Why.
+        source: TrustError,
+    },
+    /// Far more files than a trust directory has.
+    #[error("{} holds more than {TRUST_FILES_MAX} keys and certificates", path.display())]
+    TrustTooLarge {
+        /// Which directory.
+        path: PathBuf,
+    },
+    /// The clock is before 1970 or after 9999.
+    #[error("this machine's clock shows no usable time")]
+    Clock,
+}
+
+impl Fault {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Some("check the path; nothing was judged")
+            }
+            Self::Unreadable { .. } => Some("check permissions and the medium; nothing was judged"),
+            Self::NotADirectory { .. } => Some("give the directory that holds SHA256SUMS and release.json, and for --trust the one that holds roles.yml"),
+            Self::Trust { .. } | Self::TrustTooLarge { .. } => {
+                Some("a trust directory holds roles.yml, a .pub file for every key it names, and .asc certificates")
+            }
+            Self::Clock => Some("set the clock, or give the time with --assume-now"),
+        }
+    }
+
+    pub(crate) fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Unreadable { path: path.to_owned(), source }
+    }
+}
+
+/// A bundle's files by name and size; none is open.
+#[derive(Debug)]
+pub struct Bundle {
+    root: PathBuf,
+    files: BTreeMap<String, u64>,
+    refusals: Vec<Refusal>,
+}
+
+impl Bundle {
+    /// Lists a bundle's directory. What does not belong there is remembered as refusals.
+    pub fn list(root: &Path) -> Result<Self, Fault> {
+        if !std::fs::metadata(root).map_err(Fault::unreadable(root))?.is_dir() {
+            return Err(Fault::NotADirectory { path: root.to_owned() });
+        }
+        let mut bundle = Self { root: root.to_owned(), files: BTreeMap::new(), refusals: Vec::new() };
+        bundle.list_into("")?;
+        bundle.refusals.sort_by_key(ToString::to_string);
+        Ok(bundle)
+    }
+
+    fn list_into(&mut self, prefix: &str) -> Result<(), Fault> {
+        let directory = self.root.join(prefix);
+        for entry in std::fs::read_dir(&directory).map_err(Fault::unreadable(&directory))? {
+            let entry = entry.map_err(Fault::unreadable(&directory))?;
+            let metadata = std::fs::symlink_metadata(entry.path()).map_err(Fault::unreadable(&entry.path()))?;
+            let name = entry.file_name();
+            let separator = if prefix.is_empty() { "" } else { "/" };
+            let path = format!("{prefix}{separator}{}", name.to_string_lossy());
+            if self.files.len() + self.refusals.len() >= BUNDLE_FILES_MAX {
+                self.refusals.push(Refusal::UnexpectedFile { path });
+                return Ok(());
+            }
+            if metadata.is_dir() {
+                if name.to_str().is_some() && DIRS.contains(&path.as_str()) {
+                    self.list_into(&path)?;
+                } else {
+                    self.refusals.push(Refusal::UnexpectedFile { path });
+                }
+            } else if !metadata.is_file() {
+                self.refusals.push(Refusal::NotARegularFile { path });
+            } else if name.to_str().is_some() && is_known(&path) {
+                self.files.insert(path, metadata.len());
+            } else {
+                self.refusals.push(Refusal::UnexpectedFile { path });
+            }
+        }
+        Ok(())
+    }
+
+    /// The regular files that have a place in a bundle, with their sizes, ascending by path.
+    pub fn files(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.files.iter().map(|(path, size)| (path.as_str(), *size))
+    }
+
+    /// What lies in the directory and does not belong there.
+    pub fn refusals(&self) -> &[Refusal] {
+        &self.refusals
+    }
+
+    /// A file's size, when it is there.
+    pub fn size(&self, path: &str) -> Option<u64> {
+        self.files.get(path).copied()
+    }
+
+    /// Opens a file that was listed.
+    pub fn open(&self, path: &str) -> Result<File, Fault> {
+        let path = self.root.join(path);
+        let flags = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0);
+        OpenOptions::new().read(true).custom_flags(flags).open(&path).map_err(Fault::unreadable(&path))
+    }
+
+    /// Reads a whole file; a refusal when it is absent or above the limit.
+    pub fn read(&self, path: &str, limit: u64) -> Result<Result<Vec<u8>, Refusal>, Fault> {
+        let Some(size) = self.size(path) else {
+            return Ok(Err(Refusal::FileMissing { path: path.to_owned() }));
+        };
+        let mut bytes = Vec::new();
+        if size <= limit {
+            bytes.reserve_exact(usize::try_from(size).unwrap_or(0));
+            self.open(path)?.take(limit + 1).read_to_end(&mut bytes).map_err(Fault::unreadable(&self.root.join(path)))?;
+        }
+        let bytes_found = size.max(bytes.len() as u64);
+        if bytes_found > limit {
+            return Ok(Err(Refusal::FileTooLarge { path: path.to_owned(), bytes: bytes_found, limit }));
+        }
+        Ok(Ok(bytes))
+    }
+
+    pub(crate) fn unreadable(&self, path: &str) -> impl FnOnce(io::Error) -> Fault {
+        let path = self.root.join(path);
+        move |source| Fault::Unreadable { path, source }
+    }
+}
+
+fn is_known(path: &str) -> bool {
+    use crate::layout::{COMMIT_META, COMMIT_OBJECT, INDEX, OCI_LAYOUT, RELEASE, SBOM_STATEMENT, SUMS, SUMS_SIGNATURE};
+    const NAMES: [&str; 8] = [SUMS, SUMS_SIGNATURE, RELEASE, COMMIT_OBJECT, COMMIT_META, SBOM_STATEMENT, OCI_LAYOUT, INDEX];
+    let blob = path.strip_prefix(BLOBS_DIR).and_then(|rest| rest.strip_prefix('/'));
+    NAMES.contains(&path) || blob.is_some_and(|hex| hex.parse::<crate::digest::Digest>().is_ok())
+}
+
+/// Reads a trust directory: `roles.yml`, every `*.pub` and every `*.asc`.
+pub fn load_trust(directory: &Path) -> Result<Trust, Fault> {
+    if !std::fs::metadata(directory).map_err(Fault::unreadable(directory))?.is_dir() {
+        return Err(Fault::NotADirectory { path: directory.to_owned() });
+    }
+    let roles_path = directory.join(ROLES);
+    let roles = RolesFile::parse(&read_trust_file(&roles_path)?).map_err(trust_fault(&roles_path))?;
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(Fault::unreadable(directory))? {
+        paths.push(entry.map_err(Fault::unreadable(directory))?.path());
+    }
+    paths.retain(|path| [PUBLIC_KEY_ENDING, CERTIFICATE_ENDING].iter().any(|ending| has_ending(path, ending)));
+    paths.sort();
+    if paths.len() > TRUST_FILES_MAX {
+        return Err(Fault::TrustTooLarge { path: directory.to_owned() });
+    }
+    let (mut keys, mut certificates) = (Vec::new(), Vec::new());
+    for path in paths {
+        let bytes = read_trust_file(&path)?;
+        if has_ending(&path, PUBLIC_KEY_ENDING) {
+            let text = str::from_utf8(&bytes).map_err(|error| TrustError::Key(error.to_string()));
+            keys.push(text.and_then(PublicKey::from_pem).map_err(trust_fault(&path))?);
+        } else {
+            let read = Certificate::read_armoured(&bytes).map_err(TrustError::Certificate);
+            certificates.extend(read.map_err(trust_fault(&path))?);
+        }
+    }
+    Trust::new(roles, keys, certificates).map_err(trust_fault(directory))
+}
+
+fn has_ending(path: &Path, ending: &str) -> bool {
+    path.as_os_str().as_encoded_bytes().ends_with(ending.as_bytes())
+}
+
+fn trust_fault(path: &Path) -> impl FnOnce(TrustError) -> Fault {
+    move |source| Fault::Trust { path: path.to_owned(), source }
+}
+
+fn read_trust_file(path: &Path) -> Result<Vec<u8>, Fault> {
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(Fault::unreadable(path))?;
+    file.take(TRUST_FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(Fault::unreadable(path))?;
+    if bytes.len() as u64 > TRUST_FILE_BYTES_MAX {
+        return Err(trust_fault(path)(TrustError::TooLarge(bytes.len() as u64)));
+    }
+    Ok(bytes)
+}
