@@ -262,7 +262,7 @@ refusals! {
 
     SbomTargetDiffers { path: String }
     "`{path}` links elsewhere than the SBOM says"
-    "The symbolic link was turned to another target."
+    "The symbolic link was turned to another target: whoever opens it reaches another file than the SBOM accounts for."
 }
 
 /// Findings in the order in which stages put them, bounded so that one cause cannot flood the rest.

@@ -1,0 +1,71 @@
+//! The commands: words of the command line, and the text of the answers.
+
+mod bundle;
+mod explain;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use secai_verifier::files::Fault;
+
+/// What to do.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Judge a bundle: one release, as a directory of files
+    #[command(after_help = "Example:\n  verify-release bundle out/minimal/6-bundle --trust out/minimal/trust")]
+    Bundle(bundle::Arguments),
+    /// Say what a refusal means and what to do about it
+    #[command(after_help = "Example:\n  verify-release explain SbomOmitsFile")]
+    Explain(explain::Arguments),
+}
+
+/// Why a command could not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// What lies outside the input.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    /// The name of no refusal.
+    #[error("no refusal is named `{0}`")]
+    UnknownName(String),
+    /// Standard output does not take the result.
+    #[error("cannot write the result")]
+    Output(#[from] io::Error),
+    /// The result could not be put into JSON.
+    #[error("cannot write the result as JSON")]
+    Json(#[from] serde_json::Error),
+}
+
+impl Failure {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Fault(fault) => fault.hint(),
+            Self::UnknownName(_) => Some("`verify-release explain` lists every name"),
+            Self::Output(_) | Self::Json(_) => None,
+        }
+    }
+}
+
+impl Command {
+    /// Runs it; the exit code is the answer.
+    pub fn run(self) -> Result<ExitCode, Failure> {
+        match self {
+            Self::Bundle(arguments) => arguments.run(),
+            Self::Explain(arguments) => arguments.run(),
+        }
+    }
+}
+
+/// The one place that writes results.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+/// A name from a bundle without control characters, which could forge lines on a terminal.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
+}
