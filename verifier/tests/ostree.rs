@@ -22,7 +22,8 @@ fn xattrs(path: &Path) -> Xattrs {
         let length = rustix::fs::lgetxattr(path, name, &mut value[..]).unwrap();
         (name.to_vec(), value[..length].to_vec())
     });
-    Xattrs::new(pairs).unwrap()
+    // libostree leaves out what has an empty value when it reads a file system.
+    Xattrs::new(pairs.filter(|(_, value)| !value.is_empty())).unwrap()
 }
 
 /// A directory's dirtree and dirmeta as we compute them.

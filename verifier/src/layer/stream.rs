@@ -149,7 +149,8 @@ impl<R: Read> BufRead for Archive<'_, R> {
             if let Err(failure) = refill(&mut self.decoder, &mut self.buffer) {
                 self.failure = Some(failure.to_string());
                 self.buffer.clear();
-                return Err(failure);
+                // Not the decoder's own kind: its UnexpectedEof is not the archive's end.
+                return Err(io::ErrorKind::InvalidData.into());
             }
             self.hasher.update(&self.buffer);
         }

@@ -322,7 +322,7 @@ impl Plan {
         first.extend(tree.metadata.iter().map(|(path, bytes)| (Entry::object(path.clone(), bytes.len() as u64), bytes.clone())));
         first.extend(tree.dirs.iter().map(|dir| directory(dir)));
         let (mut layers, mut diff_ids) = (Vec::new(), Vec::new());
-        for number in 0..3 {
+        for number in 0..=self.layers.iter().map(|node| node.layer).max().unwrap_or(0) {
             let entries = if number == 0 { std::mem::take(&mut first) } else { file_layer(&self.layers, number) };
             let (_, entries) = hook(&self.on_entries, (number, entries));
             let (_, bytes) = hook(&self.on_tar, (number, archive(&entries)));
