@@ -1,2 +1,12 @@
-//! `secai-build`.
-fn main() {}
+//! `secai-build`: words on the command line → the library → a result on standard output.
+
+mod cmd;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match cmd::run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => cmd::report(&error),
+    }
+}

@@ -1,0 +1,98 @@
+//! Starting a bundle in QEMU: its layers are imported into a fresh OSTree repository, deployed as on a device,
+//! and booted. Nothing but the bundle is read.
+
+mod deploy;
+mod import;
+
+use crate::error::{At, Error};
+use crate::plan::Cache;
+use crate::tools::mkfs;
+use crate::tools::qemu::{Accelerator, Guest, Watched};
+use regex::Regex;
+use serde::Serialize;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Room on the guest's disk beside what is deployed.
+const DISK_SPARE_BYTES: u64 = 2 << 30;
+/// MiB of memory for the guest.
+const MEMORY: u32 = 2048;
+
+/// How to boot.
+#[derive(Debug)]
+pub struct BootOptions {
+    /// What the serial console must show.
+    pub expect: Regex,
+    /// For how long it may take.
+    pub timeout: Duration,
+    /// Further kernel arguments, for this boot only.
+    pub append: Vec<String>,
+    /// Where the serial log is kept.
+    pub log: PathBuf,
+}
+
+/// What was seen.
+#[derive(Debug, Serialize)]
+pub struct Booted {
+    /// Checksum of the commit that was deployed.
+    pub commit: String,
+    /// Seconds from starting QEMU until the expression was seen.
+    pub seconds: f64,
+    /// `kvm` or `tcg`.
+    pub accelerator: &'static str,
+    /// The serial log.
+    pub log: PathBuf,
+}
+
+/// Imports, deploys, boots and watches.
+///
+/// # Errors
+/// [`Error::NotSeen`] when the guest shows something else; [`Error::NeedsRoot`]; [`Error::Unusable`] for a bundle that
+/// cannot be read; [`Error::Ostree`] when libostree refuses an object.
+pub fn boot(bundle: &Path, options: &BootOptions, cache: &Cache, say: &dyn Fn(&str)) -> Result<Booted, Error> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(Error::NeedsRoot { what: "deploying files with their real owners" });
+    }
+    let accelerator = Accelerator::of_this_machine(cache)?;
+    let scratch = cache.scratch()?;
+    let lock = fs::File::open(scratch.path()).at("read", scratch.path())?;
+    let _ = rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive);
+    let sysroot = scratch.path().join("sysroot");
+    say("importing the layers");
+    let deployed = deploy::deploy(bundle, &sysroot, &options.append, say)?;
+    say("making the disk");
+    let disk = scratch.path().join("disk.ext4");
+    mkfs::ext4(&disk, deployed.bytes + DISK_SPARE_BYTES, &sysroot)?;
+    say("booting");
+    fs::write(&options.log, "").at("create", &options.log)?;
+    let guest = Guest {
+        kernel: &deployed.kernel,
+        initramfs: &deployed.initramfs,
+        arguments: &deployed.arguments,
+        disk: &disk,
+        memory: MEMORY,
+        log: &options.log,
+    };
+    let watched = guest.watch(accelerator, options.timeout, &|text| options.expect.is_match(text), &|line| {
+        say(line.trim());
+    })?;
+    let ended = match watched {
+        Watched::Seen(seconds) => {
+            return Ok(Booted {
+                commit: deployed.commit,
+                seconds,
+                accelerator: if accelerator == Accelerator::Kvm { "kvm" } else { "tcg" },
+                log: options.log.clone(),
+            });
+        }
+        Watched::Ended(how) => how,
+        Watched::TimedOut => "time ran out".into(),
+    };
+    Err(Error::NotSeen {
+        expected: options.expect.to_string(),
+        seconds: options.timeout.as_secs(),
+        ended,
+        log: options.log.clone(),
+    })
+}

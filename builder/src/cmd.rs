@@ -1,0 +1,305 @@
+//! The command line: clap structs only, one `resolve` per verb that turns words into plain values.
+
+use clap::{Args, Parser, Subcommand};
+use regex::Regex;
+use secai_builder::boot::{BootOptions, Booted};
+use secai_builder::error::Error;
+use secai_builder::keys::DevelopmentKeys;
+use secai_builder::pipeline::{Options, Report, Until};
+use secai_builder::plan::{Cache, PlanOptions};
+use secai_builder::progress::{Stage, Voice};
+use secai_builder::recipe::OutsideFiles;
+use secai_builder::stage::State;
+use serde_json::json;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// From a recipe to a signed, bootable release.
+#[derive(Debug, Parser)]
+#[command(
+    name = "secai-build",
+    version,
+    after_help = "Example:\n  secai-build build recipes/minimal.yml\n\nExit codes: 0 done; 1 a negative answer (the guest never printed what was expected); 2 anything that stopped it."
+)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+    /// Print the result as one JSON object
+    #[arg(long, global = true)]
+    json: bool,
+    /// Say nothing but errors
+    #[arg(long, short, global = true)]
+    quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// All stages: recipe in, signed bundle out
+    #[command(after_help = "Example:\n  secai-build build recipes/minimal.yml --number 7 --channel dev")]
+    Build(BuildArgs),
+    /// Pin every input, fetch it, and say what would be rebuilt and why
+    #[command(after_help = "Example:\n  secai-build plan recipes/minimal.yml --refresh")]
+    Plan(StageArgs),
+    /// As far as the tree of the image
+    #[command(after_help = "Example:\n  secai-build rootfs recipes/minimal.yml && ls out/minimal/2-rootfs")]
+    Rootfs(StageArgs),
+    /// As far as the OSTree commit
+    #[command(after_help = "Example:\n  secai-build commit recipes/minimal.yml --json")]
+    Commit(StageArgs),
+    /// As far as the OCI image
+    #[command(after_help = "Example:\n  secai-build image recipes/minimal.yml && skopeo inspect oci:out/minimal/4-image")]
+    Image(StageArgs),
+    /// As far as the SBOM
+    #[command(after_help = "Example:\n  secai-build attest recipes/minimal.yml && less out/minimal/5-attest/sbom.cdx.json")]
+    Attest(StageArgs),
+    /// All stages; the same as build
+    #[command(after_help = "Example:\n  secai-build bundle recipes/minimal.yml --unsigned")]
+    Bundle(BuildArgs),
+    /// Start a bundle in QEMU and wait for a line on its serial console
+    #[command(after_help = "Example:\n  secai-build boot out/minimal/6-bundle --expect 'login:' --timeout 300")]
+    Boot(BootArgs),
+    /// Development keys
+    #[command(subcommand)]
+    Keys(KeysVerb),
+    /// Print the JSON Schema of a recipe
+    #[command(after_help = "Example:\n  secai-build schema > manifests/schema/recipe.json")]
+    Schema,
+}
+
+#[derive(Debug, Args)]
+struct StageArgs {
+    /// The recipe
+    recipe: PathBuf,
+    /// Folder of outputs
+    #[arg(long, default_value = "out", value_name = "DIR")]
+    out: PathBuf,
+    /// Debian mirror; default: the one in apt's own configuration
+    #[arg(long, value_name = "URL", env = "SECAI_MIRROR")]
+    mirror: Option<String>,
+    /// Ask the mirror for its index even when the cached one is less than a day old
+    #[arg(long)]
+    refresh: bool,
+    /// Let the recipe name files outside its own folder
+    #[arg(long)]
+    allow_files_outside_the_recipe_folder: bool,
+}
+
+#[derive(Debug, Args)]
+struct BuildArgs {
+    #[command(flatten)]
+    stage: StageArgs,
+    /// Release number; default: one more than the last bundle's, else 1
+    #[arg(long, value_name = "N")]
+    number: Option<u64>,
+    /// Channel; default: the recipe's, else dev
+    #[arg(long, value_name = "NAME")]
+    channel: Option<String>,
+    /// Trust directory that the keys stand in, when the recipe names none; default: the development keys'
+    #[arg(long, value_name = "DIR")]
+    trust: Option<PathBuf>,
+    /// Leave out the release act: no key is touched
+    #[arg(long)]
+    unsigned: bool,
+    /// Private key of the role build (PKCS#8 PEM, P-256); default: the development key
+    #[arg(long, value_name = "FILE", conflicts_with = "unsigned")]
+    build_key: Option<PathBuf>,
+    /// Private key of the role release; default: the development key
+    #[arg(long, value_name = "FILE", conflicts_with = "unsigned")]
+    release_key: Option<PathBuf>,
+    /// OpenPGP key in your keyring; default: the development key
+    #[arg(long, value_name = "FINGERPRINT", conflicts_with = "unsigned")]
+    gpg_key: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct BootArgs {
+    /// The bundle; nothing else is read
+    bundle: PathBuf,
+    /// Regular expression that the serial console must show
+    #[arg(long, value_name = "REGEX", default_value = "login:")]
+    expect: String,
+    /// Seconds it may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    timeout: u64,
+    /// Further kernel argument, for this boot only; may be repeated
+    #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
+    append: Vec<String>,
+    /// Where the serial log is kept; default: BUNDLE.boot.log
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum KeysVerb {
+    /// Make development keys, unless they exist
+    #[command(after_help = "Example:\n  secai-build keys new --dir /media/usb/keys")]
+    New {
+        /// Folder for them; default: $XDG_STATE_HOME/secai
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+}
+
+impl StageArgs {
+    fn resolve(self, voice: Voice) -> (PathBuf, Options) {
+        let outside = match self.allow_files_outside_the_recipe_folder {
+            true => OutsideFiles::AllowedByFlag,
+            false => OutsideFiles::Refused,
+        };
+        let options = Options {
+            out: self.out,
+            plan: PlanOptions { mirror: self.mirror, refresh: self.refresh },
+            outside,
+            number: None,
+            channel: None,
+            trust: None,
+            unsigned: false,
+            build_key: None,
+            release_key: None,
+            gpg_key: None,
+            voice,
+        };
+        (self.recipe, options)
+    }
+}
+
+impl BuildArgs {
+    fn resolve(self, voice: Voice) -> (PathBuf, Options) {
+        let (recipe, options) = self.stage.resolve(voice);
+        let options = Options {
+            number: self.number,
+            channel: self.channel,
+            trust: self.trust,
+            unsigned: self.unsigned,
+            build_key: self.build_key,
+            release_key: self.release_key,
+            gpg_key: self.gpg_key,
+            ..options
+        };
+        (recipe, options)
+    }
+}
+
+impl BootArgs {
+    fn resolve(self) -> Result<(PathBuf, BootOptions), Error> {
+        let expect = Regex::new(&self.expect).map_err(|e| Error::Usage {
+            option: "--expect",
+            value: self.expect.clone(),
+            reason: format!("is not a regular expression: {e}"),
+        })?;
+        let log = self.log.unwrap_or_else(|| {
+            let mut name = self.bundle.components().as_path().as_os_str().to_owned();
+            name.push(".boot.log");
+            PathBuf::from(name)
+        });
+        Ok((self.bundle, BootOptions { expect, timeout: Duration::from_secs(self.timeout), append: self.append, log }))
+    }
+}
+
+/// Parses the command line and does what it says.
+pub fn run() -> Result<(), Error> {
+    let cli = Cli::parse();
+    let voice = if cli.quiet { Voice::Quiet } else { Voice::Normal };
+    let staged = |args: StageArgs, until: Until| {
+        let (recipe, options) = args.resolve(voice);
+        print(&secai_builder::pipeline::run(&recipe, &options, until)?, cli.json)
+    };
+    match cli.verb {
+        Verb::Build(args) | Verb::Bundle(args) => {
+            let (recipe, options) = args.resolve(voice);
+            print(&secai_builder::pipeline::run(&recipe, &options, Until::Bundle)?, cli.json)
+        }
+        Verb::Plan(args) => staged(args, Until::Plan),
+        Verb::Rootfs(args) => staged(args, Until::Rootfs),
+        Verb::Commit(args) => staged(args, Until::Commit),
+        Verb::Image(args) => staged(args, Until::Image),
+        Verb::Attest(args) => staged(args, Until::Attest),
+        Verb::Boot(args) => {
+            let (bundle, options) = args.resolve()?;
+            let stage = Stage::begin("boot", voice);
+            let booted = secai_builder::boot::boot(&bundle, &options, &Cache::of_user()?, &|what| stage.say(what))?;
+            stage.end(&State::Rebuilt(String::new()), &format!("seen after {:.0} s of {}", booted.seconds, booted.accelerator));
+            print_boot(&booted, cli.json)
+        }
+        Verb::Keys(KeysVerb::New { dir }) => {
+            let keys = dir.map_or_else(DevelopmentKeys::of_user, |d| Ok(DevelopmentKeys::at(d)))?;
+            let existed = keys.exist();
+            keys.make()?;
+            let trust = keys.trust();
+            if cli.json {
+                return line(&json!({"trust": trust, "made": !existed}).to_string());
+            }
+            line(&format!("{} in {}", if existed { "keys exist; public halves" } else { "public halves" }, trust.display()))
+        }
+        Verb::Schema => {
+            let text = serde_json::to_string_pretty(&secai_builder::recipe::schema()).unwrap_or_default();
+            line(&text)
+        }
+    }
+}
+
+fn print(report: &Report, as_json: bool) -> Result<(), Error> {
+    if as_json {
+        return line(&serde_json::to_string(report).unwrap_or_default());
+    }
+    let mut text = Vec::new();
+    let labelled = [("commit", &report.commit), ("manifest", &report.manifest), ("sbom", &report.sbom)];
+    for (name, value) in labelled {
+        if let Some(value) = value {
+            text.push(format!("{name:>8}   {value}"));
+        }
+    }
+    if let Some(bundle) = &report.bundle {
+        let bundle = shown(bundle);
+        text.push(format!("{:>8}   {bundle}", "bundle"));
+        if let Some(trust) = &report.trust {
+            text.push(format!("{:>8}   verify-release bundle {bundle} --trust {}", "verify", shown(trust)));
+        }
+        text.push(format!("{:>8}   secai-build boot {bundle}", "boot"));
+    } else if let Some(last) = report.stages.last() {
+        text.push(format!("{:>8}   {}", "output", shown(&last.output)));
+    }
+    line(&text.join("\n"))
+}
+
+fn print_boot(booted: &Booted, as_json: bool) -> Result<(), Error> {
+    if as_json {
+        return line(&serde_json::to_string(booted).unwrap_or_default());
+    }
+    line(&format!("{:>8}   {}\n{:>8}   {}", "commit", booted.commit, "log", shown(&booted.log)))
+}
+
+/// A path as a person would type it here.
+fn shown(path: &Path) -> String {
+    let here = std::env::current_dir().ok();
+    let relative = here.and_then(|h| path.strip_prefix(h).ok().map(Path::to_owned));
+    relative.unwrap_or_else(|| path.to_owned()).display().to_string()
+}
+
+/// A line of the result. A reader that went away is not our failure.
+fn line(text: &str) -> Result<(), Error> {
+    match writeln!(std::io::stdout().lock(), "{text}") {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::Io { action: "write", path: PathBuf::from("standard output"), source: e })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The one report of a failure: what, because of what, and what to do.
+pub fn report(error: &Error) -> ExitCode {
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let (red, cyan, off) = if colour { ("\x1b[1;31m", "\x1b[1;36m", "\x1b[0m") } else { ("", "", "") };
+    eprintln!("{red}error:{off} {error}");
+    let mut cause = std::error::Error::source(error);
+    while let Some(c) = cause {
+        eprintln!("  because: {c}");
+        cause = c.source();
+    }
+    if let Some(hint) = error.hint() {
+        eprintln!("{cyan}hint:{off} {hint}");
+    }
+    ExitCode::from(error.exit_code())
+}

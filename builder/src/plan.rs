@@ -1,0 +1,342 @@
+//! Stage 1: everything that will go in, by digest, before anything is made.
+//!
+//! The plan pins packages to exact versions and digests, fetches them into the cache, reads the recipe's
+//! files, fixes the date, and derives each later stage's inputs.
+
+use crate::error::{At, Error};
+use crate::recipe::{FileContent, Recipe};
+use crate::stage::{Inputs, remove};
+use crate::tools::apt::{Apt, Package, Unresolved};
+use crate::tools::mmdebstrap;
+use secai_verifier::digest::Digest;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// Changes when the way a base is bootstrapped changes.
+const BASE_FORMAT: u32 = 1;
+/// Changes when the way an initramfs is made changes.
+const INITRAMFS_FORMAT: u32 = 1;
+
+/// Folders whose files an initramfs may hold or be steered by. Of the recipe's files these alone are laid before
+/// dracut runs, so that the initramfs is a function of them and the base, and of nothing else.
+const READ_BY_DRACUT: &[&str] = &[
+    "/etc/crypttab", "/etc/dracut.conf", "/etc/dracut.conf.d", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/modprobe.d",
+    "/etc/modules-load.d", "/etc/ostree", "/etc/sysctl.d", "/etc/systemd", "/etc/udev", "/etc/vconsole.conf",
+    "/usr/lib/dracut", "/usr/lib/firmware", "/usr/lib/modprobe.d", "/usr/lib/modules", "/usr/lib/modules-load.d",
+    "/usr/lib/ostree", "/usr/lib/sysctl.d", "/usr/lib/systemd", "/usr/lib/tmpfiles.d", "/usr/lib/udev",
+];
+
+/// Where the machine keeps what can be made again.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    root: PathBuf,
+}
+
+impl Cache {
+    /// `$XDG_CACHE_HOME/secai`, else `~/.cache/secai`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] without a home; I/O.
+    pub fn of_user() -> Result<Cache, Error> {
+        Cache::at(crate::keys::xdg("XDG_CACHE_HOME", ".cache")?.join("secai"))
+    }
+
+    /// A cache in this folder.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn at(root: PathBuf) -> Result<Cache, Error> {
+        fs::create_dir_all(&root).at("create", &root)?;
+        let root = root.canonicalize().at("read", &root)?;
+        Ok(Cache { root })
+    }
+
+    /// A folder of it, made when absent.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn folder(&self, name: &str) -> Result<PathBuf, Error> {
+        let dir = self.root.join(name);
+        fs::create_dir_all(&dir).at("create", &dir)?;
+        Ok(dir)
+    }
+
+    /// Its own folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// An empty scratch folder for one step; what a killed step left there is cleared.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn scratch(&self) -> Result<tempfile::TempDir, Error> {
+        let dir = self.folder("scratch")?;
+        for entry in fs::read_dir(&dir).at("read", &dir)?.filter_map(Result::ok) {
+            let path = entry.path();
+            // A step that still runs holds a lock in its folder.
+            let free = fs::File::open(&path)
+                .is_ok_and(|f| rustix::fs::flock(&f, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok());
+            if free {
+                remove(&path)?;
+            }
+        }
+        tempfile::Builder::new().prefix("step-").tempdir_in(&dir).at("create", &dir)
+    }
+}
+
+/// One file, folder or link of the recipe, as it will be laid.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedFile {
+    /// Absolute path in the image, as the recipe writes it (`/etc/…`).
+    pub path: String,
+    /// Permission bits; none for a link.
+    pub mode: u32,
+    /// Owner, name or number.
+    pub user: String,
+    /// Group, name or number.
+    pub group: String,
+    /// What lies there.
+    pub content: PlannedContent,
+}
+
+/// The bytes of a planned file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PlannedContent {
+    /// A file of this machine, and its SHA-256.
+    Copied {
+        /// Its digest when the plan was made.
+        sha256: Digest,
+        /// Where it lies; not a part of the plan's text, which must not depend on the machine.
+        #[serde(skip)]
+        source: PathBuf,
+    },
+    /// Text from the recipe.
+    Inline(String),
+    /// A symbolic link.
+    Link(String),
+    /// An empty folder.
+    Folder,
+}
+
+/// What the first stage hands to the second.
+#[derive(Debug, Clone, Serialize)]
+pub struct Plan {
+    /// The recipe.
+    pub recipe: Recipe,
+    /// The date of commit, image and SBOM, in seconds since 1970.
+    pub date: i64,
+    /// Packages, sorted by name.
+    pub packages: Vec<Package>,
+    /// The recipe's files, folders expanded.
+    pub files: Vec<PlannedFile>,
+    /// The bootstrapping program.
+    pub mmdebstrap: String,
+    /// The digest of the trust directory that the recipe names.
+    pub trust: Option<Digest>,
+    /// The program that builds: its version and the digest of its own file.
+    pub builder: String,
+}
+
+/// What a plan may be told besides the recipe.
+#[derive(Debug, Clone, Default)]
+pub struct PlanOptions {
+    /// `--mirror`.
+    pub mirror: Option<String>,
+    /// `--refresh`: ask the mirror even when the cached index is young.
+    pub refresh: bool,
+}
+
+impl Plan {
+    /// Resolves and fetches. `say` is told remarks; `progress` bytes fetched and their sum.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] for a package that cannot be, [`Error::PackageUnreachable`], [`Error::IndexUnreachable`],
+    /// [`Error::NoMirror`], I/O.
+    pub fn make(
+        recipe: Recipe,
+        cache: &Cache,
+        options: &PlanOptions,
+        say: &dyn Fn(&str),
+        progress: &dyn Fn(u64, u64),
+    ) -> Result<Plan, Error> {
+        let files = planned_files(&recipe)?;
+        let trust = recipe.trust.as_deref().map(digest_of_folder).transpose()?;
+        let apt = Apt::open(cache.root(), &recipe.suite, options.mirror.as_deref())?;
+        if let Some(note) = apt.refresh(options.refresh)? {
+            say(&note);
+        }
+        let date = match std::env::var("SOURCE_DATE_EPOCH") {
+            Ok(text) => text.parse::<i64>().ok().filter(|d| (0..=253_402_300_799).contains(d)).ok_or(Error::Usage {
+                option: "SOURCE_DATE_EPOCH",
+                value: text,
+                reason: "is not a number of seconds since 1970".into(),
+            })?,
+            Err(_) => apt.date()?.as_second(),
+        };
+        let packages = apt.resolve(&recipe.packages).map_err(|e| match e {
+            Unresolved::Unknown(name) => recipe.complain(
+                &format!("packages/{name}"),
+                format!("package `{name}` is not in {}", recipe.suite),
+                format!("look it up with `apt-cache search`; {} has only the component main", recipe.suite),
+            ),
+            Unresolved::Conflict(said) => recipe.complain(
+                "base.debian.packages",
+                format!("these packages cannot be installed together:\n  {said}"),
+                "remove one of those that apt names",
+            ),
+            Unresolved::Stopped(e) => e,
+        })?;
+        let total = packages.iter().map(|p| p.size).sum();
+        apt.fetch(&packages, &cache.folder("debs")?, &|n| progress(n, total))?;
+        Ok(Plan { date, packages, files, trust, mmdebstrap: mmdebstrap::version()?, builder: builder_id()?, recipe })
+    }
+
+    /// What the bootstrapped base is made from.
+    pub fn base_inputs(&self) -> Inputs {
+        let mut inputs = Inputs::new()
+            .with("format", BASE_FORMAT)
+            .with("suite", &self.recipe.suite)
+            .with("date", self.date)
+            .with("mmdebstrap", &self.mmdebstrap)
+            .with("named packages", self.recipe.packages.join(","));
+        for p in &self.packages {
+            inputs = inputs.with(format!("package {}", p.name), p.sha256);
+        }
+        inputs
+    }
+
+    /// What the initramfs is made from.
+    pub fn initramfs_inputs(&self) -> Inputs {
+        let mut inputs = Inputs::new().with("format", INITRAMFS_FORMAT).with("base", self.base_inputs().key());
+        for file in self.files.iter().filter(|f| read_by_dracut(&f.path)) {
+            inputs = inputs.with(format!("file {}", file.path), json(file));
+        }
+        inputs
+    }
+
+    /// What the tree is made from.
+    pub fn rootfs_inputs(&self) -> Inputs {
+        let r = &self.recipe;
+        let mut inputs = Inputs::new()
+            .with("builder", &self.builder)
+            .with("base", self.base_inputs().key())
+            .with("initramfs", self.initramfs_inputs().key())
+            .with("name", &r.name)
+            .with("version", &r.version)
+            .with("units", json(&(&r.enable, &r.mask)))
+            .with("users", json(&r.users))
+            .with("kernel_args", json(&r.kernel_args));
+        for file in &self.files {
+            inputs = inputs.with(format!("file {}", file.path), json(file));
+        }
+        inputs
+    }
+}
+
+/// Would dracut see this file?
+pub fn read_by_dracut(path: &str) -> bool {
+    READ_BY_DRACUT.iter().any(|p| path.strip_prefix(p).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+/// Version of this program and the digest of its file: other code may make other bytes.
+fn builder_id() -> Result<String, Error> {
+    let path = Path::new("/proc/self/exe");
+    let bytes = fs::read(path).at("read", path)?;
+    Ok(format!("{} {}", env!("CARGO_PKG_VERSION"), Digest::of(&bytes)))
+}
+
+/// A digest over names and bytes of a folder's own files.
+fn digest_of_folder(dir: &Path) -> Result<Digest, Error> {
+    let mut names: Vec<PathBuf> = fs::read_dir(dir).at("read", dir)?.filter_map(|e| e.ok().map(|e| e.path())).collect();
+    names.sort();
+    let mut inputs = Inputs::new();
+    for path in names.iter().filter(|p| p.is_file()) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        inputs = inputs.with(name, Digest::of(&fs::read(path).at("read", path)?));
+    }
+    Ok(inputs.key())
+}
+
+/// The recipe's files with folders walked and digests taken, sorted by path.
+fn planned_files(recipe: &Recipe) -> Result<Vec<PlannedFile>, Error> {
+    let mut planned = Vec::new();
+    for entry in &recipe.files {
+        let file = |path: String, mode: u32, content: PlannedContent| PlannedFile {
+            path,
+            mode,
+            user: entry.user.clone(),
+            group: entry.group.clone(),
+            content,
+        };
+        match &entry.content {
+            FileContent::Inline(text) => {
+                planned.push(file(entry.path.clone(), entry.mode.unwrap_or(0o644), PlannedContent::Inline(text.clone())));
+            }
+            FileContent::Link(target) => planned.push(file(entry.path.clone(), 0, PlannedContent::Link(target.clone()))),
+            FileContent::Source(source) if source.is_dir() => {
+                if entry.mode.is_some() {
+                    return Err(recipe.complain(
+                        &format!("files/{}", entry.path),
+                        format!("`{}` is a folder and has a mode", entry.path),
+                        "files keep their execute bit, folders are 0755; list the file that needs another mode by itself",
+                    ));
+                }
+                walk(recipe, source, &entry.path, &mut |path, mode, content| planned.push(file(path, mode, content)))?;
+            }
+            FileContent::Source(source) => {
+                let (mode, content) = copied(source)?;
+                planned.push(file(entry.path.clone(), entry.mode.unwrap_or(mode), content));
+            }
+        }
+    }
+    planned.sort_by(|a, b| a.path.cmp(&b.path));
+    for pair in planned.windows(2) {
+        if let [a, b] = pair
+            && a.path == b.path
+            && (a.content != PlannedContent::Folder || b.content != PlannedContent::Folder)
+        {
+            return Err(recipe.complain(&format!("files/{}", a.path), format!("`{}` stands twice", a.path), "a folder of the recipe holds it too"));
+        }
+    }
+    planned.dedup_by(|a, b| a.path == b.path);
+    Ok(planned)
+}
+
+fn copied(source: &Path) -> Result<(u32, PlannedContent), Error> {
+    let meta = fs::metadata(source).at("read", source)?;
+    // The caller's umask must not reach the image: only the execute bit counts.
+    let mode = if meta.permissions().mode() & 0o100 != 0 { 0o755 } else { 0o644 };
+    let sha256 = Digest::of(&fs::read(source).at("read", source)?);
+    Ok((mode, PlannedContent::Copied { sha256, source: source.to_owned() }))
+}
+
+fn walk(recipe: &Recipe, dir: &Path, target: &str, take: &mut dyn FnMut(String, u32, PlannedContent)) -> Result<(), Error> {
+    take(target.to_owned(), 0o755, PlannedContent::Folder);
+    let mut entries: Vec<PathBuf> = fs::read_dir(dir).at("read", dir)?.filter_map(|e| e.ok().map(|e| e.path())).collect();
+    entries.sort();
+    for path in entries {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let inside = format!("{target}/{name}");
+        let meta = path.symlink_metadata().at("read", &path)?;
+        if meta.is_dir() {
+            walk(recipe, &path, &inside, take)?;
+        } else if meta.is_symlink() {
+            let link = fs::read_link(&path).at("read", &path)?;
+            take(inside, 0, PlannedContent::Link(link.to_string_lossy().into_owned()));
+        } else if meta.is_file() {
+            let (mode, content) = copied(&path)?;
+            take(inside, mode, content);
+        } else {
+            return Err(recipe.complain("files", format!("{} is neither file, folder nor link", path.display()), "remove it"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,230 @@
+//! What the recipe says, laid into the tree: files, users, units, kernel arguments, the image's identity.
+
+use crate::error::{At, Error};
+use crate::plan::{Plan, PlannedContent, PlannedFile};
+use crate::stage::remove;
+use crate::tools::chroot::run_inside;
+use secai_verifier::digest::Digest;
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
+use std::path::Path;
+
+/// Users and groups that the tree knows.
+#[derive(Debug)]
+pub struct Owners {
+    users: BTreeMap<String, u32>,
+    groups: BTreeMap<String, u32>,
+}
+
+impl Owners {
+    /// Reads the tree's own `/etc/passwd` and `/etc/group`.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn of(tree: &Path) -> Result<Owners, Error> {
+        let read = |name: &str| -> Result<BTreeMap<String, u32>, Error> {
+            let path = tree.join("etc").join(name);
+            let text = fs::read_to_string(&path).at("read", &path)?;
+            Ok(text
+                .lines()
+                .filter_map(|l| {
+                    let mut fields = l.split(':');
+                    Some((fields.next()?.to_owned(), fields.nth(1)?.parse().ok()?))
+                })
+                .collect())
+        };
+        Ok(Owners { users: read("passwd")?, groups: read("group")? })
+    }
+
+    fn number(table: &BTreeMap<String, u32>, name: &str) -> Option<u32> {
+        name.parse().ok().or_else(|| table.get(name).copied())
+    }
+}
+
+/// Lays one file over what the packages brought.
+///
+/// # Errors
+/// [`Error::ChangedUnderneath`] when its source is no longer what the plan saw; [`Error::Recipe`] for an unknown owner; I/O.
+pub fn lay(plan: &Plan, tree: &Path, file: &PlannedFile, owners: &Owners) -> Result<(), Error> {
+    let key = format!("files/{}", file.path);
+    let unknown = |what: &str, name: &str| {
+        plan.recipe.complain(&key, format!("`{}`: the image has no {what} `{name}`", file.path), "use a number, or add it under users")
+    };
+    let uid = Owners::number(&owners.users, &file.user).ok_or_else(|| unknown("user", &file.user))?;
+    let gid = Owners::number(&owners.groups, &file.group).ok_or_else(|| unknown("group", &file.group))?;
+    let target = inside(tree, &file.path)
+        .ok_or_else(|| plan.recipe.complain(&key, format!("`{}` leads through a link out of the image", file.path), "name the real path"))?;
+    if let Some(parent) = target.parent() {
+        make_folders(tree, parent)?;
+    }
+    let is_folder = target.symlink_metadata().is_ok_and(|m| m.is_dir());
+    if is_folder && file.content != PlannedContent::Folder {
+        return Err(plan.recipe.complain(&key, format!("`{}` is a folder in the packages", file.path), "name a file inside it"));
+    }
+    match &file.content {
+        PlannedContent::Folder => {
+            if !is_folder {
+                remove(&target)?;
+                fs::create_dir(&target).at("create", &target)?;
+                set(&target, file.mode, uid, gid)?;
+            }
+        }
+        PlannedContent::Link(to) => {
+            remove(&target)?;
+            symlink(to, &target).at("create", &target)?;
+            lchown(&target, Some(uid), Some(gid)).at("change", &target)?;
+        }
+        PlannedContent::Inline(text) => {
+            remove(&target)?;
+            fs::write(&target, text).at("write", &target)?;
+            set(&target, file.mode, uid, gid)?;
+        }
+        PlannedContent::Copied { sha256, source } => {
+            let bytes = fs::read(source).at("read", source)?;
+            if Digest::of(&bytes) != *sha256 {
+                return Err(Error::ChangedUnderneath { path: source.clone() });
+            }
+            remove(&target)?;
+            fs::write(&target, bytes).at("write", &target)?;
+            set(&target, file.mode, uid, gid)?;
+        }
+    }
+    Ok(())
+}
+
+/// The real place of an image path in the tree: links of the tree among its folders (`/lib` → `usr/lib`) are
+/// followed inside the tree, never out of it. None when they lead nowhere sensible.
+fn inside(tree: &Path, path: &str) -> Option<std::path::PathBuf> {
+    let mut real = std::path::PathBuf::new();
+    let mut rest: Vec<String> = path.split('/').rev().filter(|p| !p.is_empty()).map(str::to_owned).collect();
+    // A chain of links longer than this is a loop.
+    let mut links_left = 40;
+    while let Some(part) = rest.pop() {
+        match part.as_str() {
+            "." => continue,
+            ".." => {
+                if !real.pop() {
+                    return None;
+                }
+                continue;
+            }
+            name => real.push(name),
+        }
+        let here = tree.join(&real);
+        if rest.is_empty() {
+            break;
+        }
+        if let Ok(target) = fs::read_link(&here) {
+            links_left -= 1;
+            if links_left == 0 {
+                return None;
+            }
+            real.pop();
+            if target.is_absolute() {
+                real = std::path::PathBuf::new();
+            }
+            rest.extend(target.to_str()?.split('/').rev().filter(|p| !p.is_empty()).map(str::to_owned));
+        }
+    }
+    Some(tree.join(real))
+}
+
+fn set(path: &Path, mode: u32, uid: u32, gid: u32) -> Result<(), Error> {
+    // Owner first: changing it clears set-id bits.
+    chown(path, Some(uid), Some(gid)).at("change", path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).at("change", path)
+}
+
+fn make_folders(tree: &Path, dir: &Path) -> Result<(), Error> {
+    let Ok(relative) = dir.strip_prefix(tree) else { return Ok(()) };
+    let mut path = tree.to_owned();
+    for part in relative.components() {
+        path.push(part);
+        if !path.is_dir() {
+            fs::create_dir(&path).at("create", &path)?;
+            set(&path, 0o755, 0, 0)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes a file of the compose's own, 0644 root:root, with its folders.
+///
+/// # Errors
+/// I/O.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    if let Some(parent) = path.parent()
+        && !parent.is_dir()
+    {
+        fs::create_dir_all(parent).at("create", parent)?;
+    }
+    remove(path)?;
+    fs::write(path, bytes).at("write", path)?;
+    set(path, 0o644, 0, 0)
+}
+
+/// Users of the recipe, declared to sysusers and made.
+///
+/// # Errors
+/// [`Error::ToolFailed`] when a name or number is taken.
+pub fn users(plan: &Plan, tree: &Path) -> Result<(), Error> {
+    if plan.recipe.users.is_empty() {
+        return Ok(());
+    }
+    let dash = |s: &Option<String>| s.clone().unwrap_or_else(|| "-".into());
+    let mut text = String::new();
+    for u in &plan.recipe.users {
+        text.push_str(&format!("u {} {} \"{}\" {} {}\n", u.name, u.uid, u.comment, dash(&u.home), dash(&u.shell)));
+        for group in &u.groups {
+            text.push_str(&format!("m {} {group}\n", u.name));
+        }
+    }
+    let name = format!("usr/lib/sysusers.d/secai-{}.conf", plan.recipe.name);
+    write(&tree.join(&name), text.as_bytes())?;
+    run_inside(tree, &["/usr/bin/systemd-sysusers", &format!("/{name}")], plan.date)?;
+    Ok(())
+}
+
+/// Enables and masks units with the tree's own systemctl.
+///
+/// # Errors
+/// [`Error::Recipe`] for a unit that the tree does not have.
+pub fn units(plan: &Plan, tree: &Path) -> Result<(), Error> {
+    for (verb, names) in [("enable", &plan.recipe.enable), ("mask", &plan.recipe.mask)] {
+        for name in names {
+            if let Err(Error::ToolFailed { tail, .. }) = run_inside(tree, &["/usr/bin/systemctl", "--quiet", verb, name], plan.date) {
+                return Err(plan.recipe.complain(
+                    &format!("units/{name}"),
+                    format!("cannot {verb} unit `{name}`: {tail}"),
+                    "name a unit that a package or a file of the recipe brings",
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Kernel arguments, where bootc and our own deployments read them.
+///
+/// # Errors
+/// I/O.
+pub fn kernel_args(plan: &Plan, tree: &Path) -> Result<(), Error> {
+    // The recipe admits neither quotes nor backslashes, so that these are TOML strings as they stand.
+    let list: Vec<String> = plan.recipe.kernel_args.iter().map(|a| format!("\"{a}\"")).collect();
+    write(
+        &tree.join(format!("usr/lib/bootc/kargs.d/10-{}.toml", plan.recipe.name)),
+        format!("kargs = [{}]\n", list.join(", ")).as_bytes(),
+    )
+}
+
+/// Which image this is, in os-release.
+///
+/// # Errors
+/// [`Error::Tree`] without an os-release.
+pub fn identity(plan: &Plan, tree: &Path) -> Result<(), Error> {
+    let path = tree.join("usr/lib/os-release");
+    let mut text = fs::read_to_string(&path).map_err(|_| Error::Tree("it has no /usr/lib/os-release".into()))?;
+    text.push_str(&format!("IMAGE_ID={}\nIMAGE_VERSION={}\n", plan.recipe.name, plan.recipe.version));
+    write(&path, text.as_bytes())
+}

@@ -1,0 +1,81 @@
+//! Outside programs, one file each: where they lie, what they are run with, how their failures read.
+//!
+//! Every program runs with an empty environment but for a fixed PATH, locale and time zone, so that the
+//! caller's shell cannot change an image.
+
+pub mod apt;
+pub mod chroot;
+pub mod mkfs;
+pub mod mmdebstrap;
+pub mod qemu;
+
+use crate::error::{At, Error};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+/// Where programs are looked for; the caller's PATH is not asked.
+const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+/// What of a failed program's standard error is worth showing.
+const TAIL_LINES: usize = 12;
+
+/// A command for `program` from the fixed PATH, with a clean environment.
+///
+/// # Errors
+/// [`Error::ToolMissing`] naming the Debian `package` that has it.
+pub(crate) fn command(program: &str, package: &'static str) -> Result<Command, Error> {
+    let found = PATH
+        .split(':')
+        .map(|dir| Path::new(dir).join(program))
+        .find(|p| p.is_file())
+        .ok_or_else(|| Error::ToolMissing { program: program.into(), package })?;
+    let mut command = Command::new(found);
+    command
+        .env_clear()
+        .env("PATH", PATH)
+        .env("LC_ALL", "C.UTF-8")
+        .env("TZ", "UTC")
+        .env("HOME", "/nonexistent")
+        .stdin(Stdio::null());
+    Ok(command)
+}
+
+/// As [`command`], but the program dies with this one, whatever ends it.
+pub(crate) fn mortal(program: &str, package: &'static str) -> Result<Command, Error> {
+    let found = command(program, package)?;
+    let mut c = command("setpriv", "util-linux")?;
+    c.args(["--pdeathsig", "KILL", "--"]).arg(found.get_program());
+    Ok(c)
+}
+
+/// As [`mortal`], in mount, network and process namespaces of its own: no interface but a dead loopback, and
+/// nothing it starts outlives it.
+pub(crate) fn isolated(options: &[String], program: &str, package: &'static str) -> Result<Command, Error> {
+    command(program, package)?;
+    let mut c = mortal("unshare", "util-linux")?;
+    c.args(["--mount", "--net", "--pid", "--ipc", "--fork", "--kill-child"]).args(options).arg("--").arg(program);
+    Ok(c)
+}
+
+/// Runs it to its end and returns its standard output.
+///
+/// # Errors
+/// [`Error::ToolFailed`] with the last lines of its standard error.
+pub(crate) fn run(command: &mut Command, what: &str) -> Result<Vec<u8>, Error> {
+    let output = command.output().at("run", command.get_program())?;
+    checked(output, what)
+}
+
+/// The output of a finished program, or its failure.
+pub(crate) fn checked(output: Output, what: &str) -> Result<Vec<u8>, Error> {
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    Err(Error::ToolFailed { program: what.into(), status: output.status.to_string(), tail: tail(&output.stderr) })
+}
+
+/// The last lines of a program's words.
+pub(crate) fn tail(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    let lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n  ")
+}

@@ -1,0 +1,73 @@
+//! mmdebstrap, fed from the cache alone: a folder of packages and an index, in a network namespace
+//! without interfaces.
+
+use super::apt::{ARCHITECTURE, Package, stored};
+use super::{command, isolated, run};
+use crate::error::{At, Error};
+use secai_verifier::digest::Digest;
+use std::fs;
+use std::path::Path;
+
+/// Version of the installed mmdebstrap, a part of the base's key.
+///
+/// # Errors
+/// [`Error::ToolMissing`], [`Error::ToolFailed`].
+pub fn version() -> Result<String, Error> {
+    let out = run(command("mmdebstrap", "mmdebstrap")?.arg("--version"), "mmdebstrap --version")?;
+    Ok(String::from_utf8_lossy(&out).trim().to_owned())
+}
+
+/// Installs `packages` into a new tree and writes it as a tar archive to `target`.
+///
+/// `work` is an empty folder for the package repository and mmdebstrap's own files; `epoch` is the date, in
+/// seconds, that programs which honour SOURCE_DATE_EPOCH write.
+///
+/// # Errors
+/// [`Error::ToolFailed`] with the last lines of dpkg; I/O.
+pub fn bootstrap(suite: &str, packages: &[Package], named: &[String], debs: &Path, epoch: i64, work: &Path, target: &Path) -> Result<(), Error> {
+    let repository = work.join("repository");
+    fs::create_dir_all(&repository).at("create", &repository)?;
+    let mut index = String::new();
+    for package in packages {
+        let from = stored(debs, package);
+        let to = repository.join(&package.file);
+        // Same file system as the cache or not: a link where it can be had.
+        if fs::hard_link(&from, &to).is_err() {
+            fs::copy(&from, &to).at("copy", &from)?;
+        }
+        for line in package.record.lines().filter(|l| !l.starts_with("Filename:")) {
+            index.push_str(line);
+            index.push('\n');
+        }
+        index.push_str(&format!("Filename: ./{}\n\n", package.file));
+    }
+    // Without a Release that names the suite, mmdebstrap finds no essential package in it.
+    let release = format!(
+        "Suite: {suite}\nCodename: {suite}\nArchitectures: {ARCHITECTURE}\nComponents: main\nDate: Thu, 01 Jan 1970 00:00:00 UTC\nSHA256:\n {} {} Packages\n",
+        Digest::of(index.as_bytes()),
+        index.len()
+    );
+    for (name, text) in [("Packages", index), ("Release", release)] {
+        fs::write(repository.join(name), text).at("write", repository.join(name))?;
+    }
+    let temporary = work.join("tmp");
+    fs::create_dir_all(&temporary).at("create", &temporary)?;
+    let mut c = isolated(&["--mount-proc".into()], "mmdebstrap", "mmdebstrap")?;
+    c.args(["--mode=root", "--variant=essential", "--format=tar"])
+        .arg(format!("--architectures={ARCHITECTURE}"))
+        .arg(format!("--include={}", named.join(",")))
+        .args(["--aptopt=APT::Install-Recommends \"false\"", "--aptopt=Acquire::Languages \"none\""])
+        // A killed bootstrap is thrown away: nothing needs to reach the disk early.
+        .arg("--dpkgopt=force-unsafe-io")
+        // Nothing of the caller's machine: the resolver and the name stay out.
+        .arg("--essential-hook=rm -f \"$1/etc/resolv.conf\" \"$1/etc/hostname\"")
+        .arg(suite)
+        .arg(target)
+        .arg(format!("deb [trusted=yes] copy:{} ./", repository.display()))
+        .env("TMPDIR", &temporary)
+        .env("SOURCE_DATE_EPOCH", epoch.to_string())
+        // The initramfs is made later, once, from the finished tree.
+        .env("INITRD", "No");
+    run(&mut c, "mmdebstrap")?;
+    Ok(())
+}

@@ -1,0 +1,162 @@
+//! QEMU: which accelerator works here, and a guest whose serial console is watched.
+
+use super::{checked, mortal};
+use crate::error::{At, Error};
+use crate::plan::Cache;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+const PROGRAM: &str = "qemu-system-x86_64";
+const PACKAGE: &str = "qemu-system-x86";
+/// A /dev/kvm may exist and still not run a guest; one that works answers in a fraction of this.
+const PROBE_SECONDS: u64 = 5;
+/// A boot sector: `mov dx, 0xf4; mov al, 0x10; out dx, al; hlt; jmp $-1`.
+const PROBE_CODE: [u8; 9] = [0xba, 0xf4, 0x00, 0xb0, 0x10, 0xee, 0xf4, 0xeb, 0xfd];
+/// What isa-debug-exit makes of the 0x10 that the probe writes: `(0x10 << 1) | 1`.
+const PROBE_EXIT: i32 = 33;
+
+/// How a guest's instructions run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accelerator {
+    /// The kernel's.
+    Kvm,
+    /// Translation in software.
+    Tcg,
+}
+
+impl Accelerator {
+    /// KVM where a tiny guest has been seen to run in it, else TCG. The answer is cached until the next boot of
+    /// this machine.
+    ///
+    /// # Errors
+    /// [`Error::ToolMissing`] without QEMU; I/O.
+    pub fn of_this_machine(cache: &Cache) -> Result<Accelerator, Error> {
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let kept = cache.folder("qemu")?.join("accelerator");
+        match fs::read_to_string(&kept).unwrap_or_default().split_once(' ') {
+            Some((id, "kvm")) if id == boot.trim() => return Ok(Accelerator::Kvm),
+            Some((id, "tcg")) if id == boot.trim() => return Ok(Accelerator::Tcg),
+            _ => {}
+        }
+        let found = if Path::new("/dev/kvm").exists() && probe(cache)? { Accelerator::Kvm } else { Accelerator::Tcg };
+        let word = if found == Accelerator::Kvm { "kvm" } else { "tcg" };
+        crate::stage::write_atomically(&kept, format!("{} {word}", boot.trim()).as_bytes())?;
+        Ok(found)
+    }
+
+    fn argument(self) -> &'static [&'static str] {
+        match self {
+            Accelerator::Kvm => &["-accel", "kvm", "-cpu", "host"],
+            Accelerator::Tcg => &["-accel", "tcg,thread=multi", "-cpu", "max"],
+        }
+    }
+}
+
+/// Does a guest of nine bytes run under KVM?
+fn probe(cache: &Cache) -> Result<bool, Error> {
+    let mut sector = [0u8; 512];
+    for (to, from) in sector.iter_mut().zip(PROBE_CODE) {
+        *to = from;
+    }
+    if let Some(mark) = sector.get_mut(510..) {
+        mark.copy_from_slice(&[0x55, 0xaa]);
+    }
+    let mut disk = tempfile::NamedTempFile::new_in(cache.root()).at("create", cache.root())?;
+    disk.write_all(&sector).at("write", disk.path())?;
+    let mut c = mortal(PROGRAM, PACKAGE)?;
+    c.args(["-accel", "kvm", "-m", "32", "-nodefaults", "-display", "none", "-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-boot", "a", "-drive"])
+        .arg(format!("file={},format=raw,if=floppy", disk.path().display()))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let mut child = c.spawn().at("run", PROGRAM)?;
+    let end = Instant::now() + Duration::from_secs(PROBE_SECONDS);
+    while Instant::now() < end {
+        if let Some(status) = child.try_wait().at("run", PROGRAM)? {
+            return Ok(status.code() == Some(PROBE_EXIT));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    Ok(false)
+}
+
+/// A guest to be: kernel, initramfs and arguments given directly, one disk, no network device at all.
+#[derive(Debug)]
+pub struct Guest<'a> {
+    /// The kernel.
+    pub kernel: &'a Path,
+    /// Its initramfs.
+    pub initramfs: &'a Path,
+    /// Its arguments.
+    pub arguments: &'a str,
+    /// Raw image of its disk; discarded writes are not kept.
+    pub disk: &'a Path,
+    /// MiB of memory.
+    pub memory: u32,
+    /// Where its serial console is written.
+    pub log: &'a Path,
+}
+
+/// How watching a guest ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Watched {
+    /// The expression was seen after this many seconds.
+    Seen(f64),
+    /// The guest ended first.
+    Ended(String),
+    /// Time ran out.
+    TimedOut,
+}
+
+impl Guest<'_> {
+    /// Runs until `seen` says so of the log's text, the guest ends, or `limit` is over; then stops it.
+    /// `progress` is told the last line now and then.
+    ///
+    /// # Errors
+    /// [`Error::ToolMissing`], I/O.
+    pub fn watch(&self, accelerator: Accelerator, limit: Duration, seen: &dyn Fn(&str) -> bool, progress: &dyn Fn(&str)) -> Result<Watched, Error> {
+        let mut c = mortal(PROGRAM, PACKAGE)?;
+        c.args(accelerator.argument())
+            .args(["-machine", "q35", "-smp", "2", "-m", &self.memory.to_string(), "-nodefaults", "-no-reboot", "-display", "none", "-nic", "none"])
+            .arg("-serial")
+            .arg(format!("file:{}", self.log.display()))
+            .arg("-drive")
+            .arg(format!("if=none,id=root,format=raw,cache=unsafe,file={}", self.disk.display()))
+            .args(["-device", "virtio-blk-pci,drive=root,bootindex=1", "-device", "virtio-rng-pci"])
+            .arg("-kernel")
+            .arg(self.kernel)
+            .arg("-initrd")
+            .arg(self.initramfs)
+            .arg("-append")
+            .arg(self.arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let start = Instant::now();
+        let mut child = c.spawn().at("run", PROGRAM)?;
+        let result = loop {
+            let text = String::from_utf8_lossy(&fs::read(self.log).unwrap_or_default()).into_owned();
+            if seen(&text) {
+                break Watched::Seen(start.elapsed().as_secs_f64());
+            }
+            if child.try_wait().at("run", PROGRAM)?.is_some() {
+                let output = child.wait_with_output().at("run", PROGRAM)?;
+                checked(output, PROGRAM)?;
+                // What it wrote last may have come between the look and the end.
+                let text = String::from_utf8_lossy(&fs::read(self.log).unwrap_or_default()).into_owned();
+                return Ok(if seen(&text) { Watched::Seen(start.elapsed().as_secs_f64()) } else { Watched::Ended("it powered off".into()) });
+            }
+            if start.elapsed() > limit {
+                break Watched::TimedOut;
+            }
+            progress(text.lines().last().unwrap_or_default());
+            std::thread::sleep(Duration::from_millis(250));
+        };
+        let _ = child.kill();
+        let _ = child.wait();
+        Ok(result)
+    }
+}

@@ -1,0 +1,217 @@
+//! The composed tree as a table: every folder, file and link with what a commit records of it.
+//!
+//! One pass reads each file once and takes both its digests: of its bytes (for the SBOM) and as an OSTree
+//! object. Files are hashed in parallel.
+
+use crate::error::{At, Error};
+use rayon::prelude::*;
+use secai_verifier::digest::Digest;
+use secai_verifier::ostree::{FileHasher, FileHeader, S_IFLNK, S_IFMT, S_IFREG, Xattrs};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use std::fs;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Read at once: large enough that system calls do not count.
+pub const READ_BYTES: usize = 256 * 1024;
+
+/// A folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Folder {
+    /// `/` or an absolute path.
+    pub path: String,
+    /// Permission bits with the type.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Extended attributes, sorted by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// A regular file or symbolic link.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TreeFile {
+    /// Absolute path.
+    pub path: String,
+    /// Checksum of its file object.
+    pub object: Digest,
+    /// SHA-256 of its bytes; of a link, of nothing.
+    pub sha256: Digest,
+    /// Size in bytes; 0 for a link.
+    pub size: u64,
+    /// Permission bits with the type.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Target of a link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Extended attributes, sorted by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl TreeFile {
+    /// What its object's checksum begins with.
+    ///
+    /// # Errors
+    /// [`Error::Tree`] for attributes that no commit can hold.
+    pub fn header(&self) -> Result<FileHeader, Error> {
+        let xattrs = Xattrs::new(self.xattrs.iter().cloned()).map_err(|e| Error::Tree(format!("{}: {e}", self.path)))?;
+        Ok(FileHeader { uid: self.uid, gid: self.gid, mode: self.mode, target: self.target.clone(), xattrs })
+    }
+
+    /// Is it a regular file?
+    pub fn is_regular(&self) -> bool {
+        self.mode & S_IFMT == S_IFREG
+    }
+}
+
+/// Everything in a tree, each list sorted bytewise by path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tree {
+    /// Folders, the root first.
+    pub folders: Vec<Folder>,
+    /// Files and links.
+    pub files: Vec<TreeFile>,
+}
+
+impl Tree {
+    /// Reads the tree at `root`.
+    ///
+    /// # Errors
+    /// [`Error::Tree`] for a device, socket, FIFO or a name that is not UTF-8; I/O.
+    pub fn read(root: &Path) -> Result<Tree, Error> {
+        let mut tree = Tree { folders: Vec::new(), files: Vec::new() };
+        collect(root, "/", &mut tree)?;
+        tree.folders.sort_by(|a, b| a.path.cmp(&b.path));
+        tree.files.sort_by(|a, b| a.path.cmp(&b.path));
+        tree.files.par_iter_mut().try_for_each(|file| -> Result<(), Error> {
+            let mut object = FileHasher::new(&file.header()?).map_err(|e| Error::Tree(format!("{}: {e}", file.path)))?;
+            let mut content = Sha256::new();
+            if file.is_regular() {
+                let path = on_disk(root, &file.path);
+                let read = each_piece(&path, |piece| {
+                    object.update(piece);
+                    content.update(piece);
+                })?;
+                if read != file.size {
+                    return Err(Error::ChangedUnderneath { path });
+                }
+            }
+            file.object = object.finish();
+            file.sha256 = content.into();
+            Ok(())
+        })?;
+        Ok(tree)
+    }
+}
+
+/// Where a path of the image lies under `root`.
+pub fn on_disk(root: &Path, path: &str) -> PathBuf {
+    root.join(path.trim_start_matches('/'))
+}
+
+/// Reads a file in pieces; returns how many bytes there were.
+///
+/// # Errors
+/// I/O.
+pub fn each_piece(path: &Path, mut take: impl FnMut(&[u8])) -> Result<u64, Error> {
+    let mut file = fs::File::open(path).at("read", path)?;
+    let mut buffer = vec![0; READ_BYTES];
+    let mut total = 0;
+    loop {
+        let n = file.read(&mut buffer).at("read", path)?;
+        let piece = buffer.get(..n).unwrap_or_default();
+        if piece.is_empty() {
+            return Ok(total);
+        }
+        total += n as u64;
+        take(piece);
+    }
+}
+
+fn collect(root: &Path, path: &str, tree: &mut Tree) -> Result<(), Error> {
+    let real = on_disk(root, path);
+    let meta = real.symlink_metadata().at("read", &real)?;
+    tree.folders.push(Folder {
+        path: path.to_owned(),
+        mode: meta.mode(),
+        uid: meta.uid(),
+        gid: meta.gid(),
+        xattrs: xattrs(&real)?,
+    });
+    for entry in fs::read_dir(&real).at("read", &real)? {
+        let entry = entry.at("read", &real)?;
+        let name = entry.file_name();
+        let name = name.to_str().ok_or_else(|| Error::Tree(format!("{} is not UTF-8", entry.path().display())))?;
+        let inside = format!("{}/{name}", path.trim_end_matches('/'));
+        let meta = entry.path().symlink_metadata().at("read", entry.path())?;
+        if meta.is_dir() {
+            collect(root, &inside, tree)?;
+            continue;
+        }
+        let target = if meta.is_symlink() {
+            let target = fs::read_link(entry.path()).at("read", entry.path())?;
+            let text = target.to_str().ok_or_else(|| Error::Tree(format!("the target of {inside} is not UTF-8")))?;
+            Some(text.to_owned())
+        } else if meta.is_file() {
+            None
+        } else {
+            return Err(Error::Tree(format!("{inside} is a device, socket or FIFO; tmpfiles.d can make it at boot")));
+        };
+        tree.files.push(TreeFile {
+            object: Digest::of(b""),
+            sha256: Digest::of(b""),
+            size: if target.is_none() { meta.len() } else { 0 },
+            mode: if target.is_some() { S_IFLNK | 0o777 } else { meta.mode() },
+            uid: meta.uid(),
+            gid: meta.gid(),
+            xattrs: xattrs(&entry.path())?,
+            path: inside,
+            target,
+        });
+    }
+    Ok(())
+}
+
+/// Extended attributes of a file itself, sorted by name.
+fn xattrs(path: &Path) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+    let mut names = vec![0u8; 0];
+    loop {
+        let mut probe: [u8; 0] = [];
+        let need = rustix::fs::llistxattr(path, &mut probe[..]).at("read attributes of", path)?;
+        if need == 0 {
+            return Ok(Vec::new());
+        }
+        names.resize(need, 0);
+        match rustix::fs::llistxattr(path, &mut names[..]) {
+            Ok(n) => {
+                names.truncate(n);
+                break;
+            }
+            Err(rustix::io::Errno::RANGE) => {}
+            Err(e) => return Err(e).at("read attributes of", path),
+        }
+    }
+    let mut pairs = Vec::new();
+    for name in names.split(|b| *b == 0).filter(|n| !n.is_empty()) {
+        let key = std::ffi::OsStr::from_bytes(name);
+        let mut probe: [u8; 0] = [];
+        let need = rustix::fs::lgetxattr(path, key, &mut probe[..]).at("read attributes of", path)?;
+        let mut value = vec![0u8; need];
+        let n = rustix::fs::lgetxattr(path, key, &mut value[..]).at("read attributes of", path)?;
+        value.truncate(n);
+        pairs.push((name.to_vec(), value));
+    }
+    pairs.sort();
+    Ok(pairs)
+}
