@@ -9,6 +9,7 @@ mod compose;
 mod deny;
 mod fmt;
 mod golden;
+mod peers;
 mod step;
 mod surroundings;
 mod test;
@@ -49,6 +50,8 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Make the programs under tests/peers, other readers of our formats
+    Peers,
     /// Unit, integration, interop tests and one boot
     Test,
     /// The long tests on booted machines
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
                 ("clippy", Box::new(clippy::run)),
                 ("deny", Box::new(deny::run)),
                 ("compose", Box::new(compose::for_tests)),
+                ("peers", Box::new(peers::run)),
                 ("test", Box::new(test::run)),
             ];
             if tier == Tier::Vm {
@@ -99,8 +103,10 @@ fn main() -> ExitCode {
                 Box::new(move |here: &Surroundings| compose::for_people(here, &arguments)),
             )]
         }
+        Verb::Peers => vec![("peers", Box::new(peers::run))],
         Verb::Test => vec![
             ("compose", Box::new(compose::for_tests)),
+            ("peers", Box::new(peers::run)),
             ("test", Box::new(test::run)),
         ],
         Verb::Vm => vec![

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use crate::peers;
 use crate::step::{self, Outcome};
 use crate::surroundings::{Surroundings, cargo, on_path};
 
@@ -31,12 +32,13 @@ pub fn run(here: &Surroundings) -> Outcome {
     }))
 }
 
-/// What `secai_tests` reads: which tier this is, where our programs and the bundle lie, where skips go.
+/// What `secai_tests` reads: which tier this is, where our programs, the bundle and its other readers lie, where skips go.
 pub fn for_tests(command: &mut Command, here: &Surroundings, tier: &str) {
     command
         .current_dir(&here.top)
         .env("SECAI_TIER", tier)
         .env("SECAI_PROGRAMS", here.target.join("release"))
         .env("SECAI_OUT", &here.out)
+        .env("SECAI_PEERS", peers::folder(here))
         .env("SECAI_SKIPS", &here.skips);
 }

@@ -25,6 +25,7 @@
 //! | `SECAI_TIER` | `test` or `vm`: which tests run |
 //! | `SECAI_PROGRAMS` | folder of our programs, compiled for release |
 //! | `SECAI_OUT` | where `recipes/minimal.yml` was composed |
+//! | `SECAI_PEERS` | folder of the programs under `tests/peers`, made |
 //! | `SECAI_SKIPS` | file that takes a line for each test that could not run |
 //! | `CI` | a test that cannot run is a failure |
 
@@ -53,6 +54,11 @@ pub fn program(name: &str) -> PathBuf {
 /// read and none changes.
 pub fn release() -> PathBuf {
     PathBuf::from(env::var_os("SECAI_OUT").unwrap_or_default()).join("minimal")
+}
+
+/// A reader of our formats that Debian does not carry: `ostree-ext`, `cyclonedx`. Only after [`Need::Peer`].
+pub fn peer(name: &str) -> PathBuf {
+    PathBuf::from(env::var_os("SECAI_PEERS").unwrap_or_default()).join(name)
 }
 
 /// A command that runs as root: directly when we are, else through a `sudo` that asks nothing.

@@ -24,6 +24,8 @@ pub enum Need<'a> {
     Root,
     /// A program on PATH.
     Program(&'a str),
+    /// A program under `tests/peers`: see [`crate::peer`].
+    Peer(&'a str),
     /// The composed and signed `recipes/minimal.yml`: see [`crate::release`].
     Release,
 }
@@ -113,6 +115,8 @@ fn lacking(need: &Need) -> Option<String> {
         Need::Program(name) => {
             (!on_path(name)).then(|| format!("{name} is not installed: ci/setup"))
         }
+        Need::Peer(name) => (!crate::peer(name).is_file())
+            .then(|| format!("tests/peers/{name} could not be made: cargo ci test")),
         Need::Release => {
             let bundle = crate::release().join("6-bundle");
             (!bundle.join("release.json").is_file())
