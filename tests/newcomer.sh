@@ -19,12 +19,16 @@ top=$(git -C "$(dirname "$0")" rev-parse --show-toplevel)
 
 if [ -z "${NEWCOMER_INSIDE:-}" ]; then
   place=$(mktemp -d "${TMPDIR:-/var/tmp}/newcomer-$suite.XXXXXX")
-  trap 'rm -rf --one-file-system "$place"' EXIT
   flags=()
   [ $rust = lent ] || flags=(--without-rust)
-  # The child has namespaces of its own: with it end its mounts and everything it started.
+  # The child has namespaces of its own: with it end its mounts and everything it started. It heeds
+  # no weaker signal, being the first process in there.
   NEWCOMER_INSIDE=$place unshare --mount --propagation private --pid --fork --kill-child --mount-proc \
-    "${BASH_SOURCE[0]}" "${flags[@]}" "$suite" "$@"
+    "${BASH_SOURCE[0]}" "${flags[@]}" "$suite" "$@" &
+  inside=$!
+  trap 'kill -KILL $inside 2>/dev/null || true; wait $inside 2>/dev/null || true; rm -rf --one-file-system "$place"' EXIT
+  trap 'exit 130' INT TERM
+  wait $inside
   exit
 fi
 
