@@ -12,21 +12,33 @@ use crate::surroundings::{Surroundings, cargo, on_path};
 
 /// For `ci/build`: into `./out`, saying at the end what to do with it.
 pub fn for_people(here: &Surroundings, arguments: &[String]) -> Outcome {
-    let out = here.top.join("out");
-    match compose(here, &out, arguments) {
+    // Relative, as a person at the top of the repository would type it.
+    let out = arguments
+        .iter()
+        .enumerate()
+        .find_map(|(at, word)| match word.as_str() {
+            "--out" => arguments.get(at + 1).map(String::as_str),
+            other => other.strip_prefix("--out="),
+        })
+        .unwrap_or("out");
+    let release = Path::new(out).join("minimal");
+    match compose(here, Path::new(out), arguments) {
         Outcome::Passed => {}
         other => return other,
     }
-    let verify = here.program("verify-release");
-    let build = here.program("secai-build");
-    eprintln!("\nThe bundle: {}", out.join("minimal/6-bundle").display());
+    let (bundle, trust) = (release.join("6-bundle"), release.join("trust"));
+    let (verify, build) = (here.program("verify-release"), here.program("secai-build"));
+    eprintln!("\nThe bundle: {}", here.top.join(&bundle).display());
     eprintln!(
-        "verify it:  {} bundle out/minimal/6-bundle --trust out/minimal/trust",
-        verify.display()
+        "verify it:  {} bundle {} --trust {}",
+        verify.display(),
+        bundle.display(),
+        trust.display()
     );
     eprintln!(
-        "boot it:    {} boot out/minimal/6-bundle --expect 'login:'",
-        build.display()
+        "boot it:    {} boot {} --expect 'login:'",
+        build.display(),
+        bundle.display()
     );
     Outcome::Passed
 }
