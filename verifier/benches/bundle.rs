@@ -16,6 +16,8 @@ use std::time::Instant;
 use make::{KERNEL, NOW, Node, Plan};
 
 const TREE_BYTES: u64 = 280 << 20;
+/// Small files, so that there are about ten thousand, as in an image.
+const FILE_BYTES: u64 = 256 << 10;
 const LAYERS: usize = 24;
 
 fn nodes(copy: &Path) -> Vec<Node> {
@@ -29,7 +31,7 @@ fn nodes(copy: &Path) -> Vec<Node> {
             let Some(name) = path.to_str() else { continue };
             if found.is_dir() {
                 dirs.push(path);
-            } else if found.is_file() && bytes < TREE_BYTES && found.len() < 32 << 20 {
+            } else if found.is_file() && bytes < TREE_BYTES && found.len() < FILE_BYTES {
                 bytes += found.len();
                 // Largest directories make the largest layers, as packages do.
                 let layer = 1 + nodes.len() / 400 % (LAYERS - 1);
