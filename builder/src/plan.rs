@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 /// Changes when the way a base is bootstrapped changes.
 const BASE_FORMAT: u32 = 1;
 /// Changes when the way an initramfs is made changes.
-const INITRAMFS_FORMAT: u32 = 1;
+const INITRAMFS_FORMAT: u32 = 2;
 
 /// Folders whose files an initramfs may hold or be steered by. Of the recipe's files these alone are laid before
 /// dracut runs, so that the initramfs is a function of them and the base, and of nothing else.

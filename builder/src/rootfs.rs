@@ -10,7 +10,7 @@ mod layout;
 use crate::error::{At, Error};
 use crate::plan::{Cache, Plan, read_by_dracut};
 use crate::stage::{State, Workspace, remove};
-use crate::tools::chroot::run_inside;
+use crate::tools::chroot::{Access, run_inside};
 use crate::tools::mmdebstrap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -149,16 +149,11 @@ fn initramfs(plan: &Plan, cache: &Cache, tree: &Path, kernel: &str, say: &dyn Fn
                 "add dracut and ostree-boot to base.debian.packages",
             ));
         }
-        let target = format!("/usr/lib/modules/{kernel}/{INITRAMFS}");
-        run_inside(
-            tree,
-            &["/usr/bin/dracut", "--quiet", "--force", "--reproducible", "--no-hostonly", "--no-early-microcode", "--add", "ostree", "--zstd", "--kver", kernel, &target],
-            plan.date,
-        )?;
-        // What dracut leaves beside its image would make the tree depend on whether the cache had it.
-        remove(&tree.join("var/tmp"))?;
-        remove(&tree.join("var/lib/dracut"))?;
-        let bytes = fs::read(&inside).at("read", &inside)?;
+        // The tree is read-only to dracut: with or without the cache it is the same afterwards.
+        let script = format!(
+            "dracut --quiet --force --reproducible --no-hostonly --no-early-microcode --add ostree --zstd --tmpdir /tmp --kver {kernel} /tmp/{INITRAMFS} >&2 && cat /tmp/{INITRAMFS}"
+        );
+        let bytes = run_inside(tree, Access::ReadOnly, &["/bin/sh", "-eu", "-c", &script], plan.date)?;
         crate::stage::write_atomically(&kept, &bytes)?;
     }
     remove(&inside)?;

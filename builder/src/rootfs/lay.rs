@@ -3,7 +3,7 @@
 use crate::error::{At, Error};
 use crate::plan::{Plan, PlannedContent, PlannedFile};
 use crate::stage::remove;
-use crate::tools::chroot::run_inside;
+use crate::tools::chroot::{Access, run_inside};
 use secai_verifier::digest::Digest;
 use std::collections::BTreeMap;
 use std::fs;
@@ -182,7 +182,7 @@ pub fn users(plan: &Plan, tree: &Path) -> Result<(), Error> {
     }
     let name = format!("usr/lib/sysusers.d/secai-{}.conf", plan.recipe.name);
     write(&tree.join(&name), text.as_bytes())?;
-    run_inside(tree, &["/usr/bin/systemd-sysusers", &format!("/{name}")], plan.date)?;
+    run_inside(tree, Access::ReadWrite, &["/usr/bin/systemd-sysusers", &format!("/{name}")], plan.date)?;
     Ok(())
 }
 
@@ -193,7 +193,7 @@ pub fn users(plan: &Plan, tree: &Path) -> Result<(), Error> {
 pub fn units(plan: &Plan, tree: &Path) -> Result<(), Error> {
     for (verb, names) in [("enable", &plan.recipe.enable), ("mask", &plan.recipe.mask)] {
         for name in names {
-            if let Err(Error::ToolFailed { tail, .. }) = run_inside(tree, &["/usr/bin/systemctl", "--quiet", verb, name], plan.date) {
+            if let Err(Error::ToolFailed { tail, .. }) = run_inside(tree, Access::ReadWrite, &["/usr/bin/systemctl", "--quiet", verb, name], plan.date) {
                 return Err(plan.recipe.complain(
                     &format!("units/{name}"),
                     format!("cannot {verb} unit `{name}`: {tail}"),
