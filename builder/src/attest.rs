@@ -42,7 +42,14 @@ pub fn inputs(plan: &Plan, commit: &Commit, image: &Image) -> Inputs {
 ///
 /// # Errors
 /// [`Error::Tree`] for a tree that no SBOM can describe; I/O.
-pub fn build(plan: &Plan, commit: &Commit, image: &Image, owners: Vec<Owner>, workspace: &Workspace, say: &dyn Fn(&str)) -> Result<Attestation, Error> {
+pub fn build(
+    plan: &Plan,
+    commit: &Commit,
+    image: &Image,
+    owners: Vec<Owner>,
+    workspace: &Workspace,
+    say: &dyn Fn(&str),
+) -> Result<Attestation, Error> {
     let inputs = inputs(plan, commit, image);
     let output = workspace.output("attest");
     if workspace.state("attest", &inputs) == State::Cached {
@@ -54,7 +61,8 @@ pub fn build(plan: &Plan, commit: &Commit, image: &Image, owners: Vec<Owner>, wo
     let created = date(plan)?;
     let sbom = Sbom { name: plan.recipe.name.clone(), version: plan.recipe.version.clone(), created, owners };
     let document = sbom.render().map_err(|e| Error::Tree(e.to_string()))?;
-    let statement = statement::render(&plan.recipe.name, &image.manifest.digest, &document).map_err(|e| Error::Tree(e.to_string()))?;
+    let statement = statement::render(&plan.recipe.name, &image.manifest.digest, &document)
+        .map_err(|e| Error::Tree(e.to_string()))?;
     let envelope = Envelope::unsigned(layout::STATEMENT_TYPE, statement);
     for (name, bytes) in [(DOCUMENT, document.as_slice()), (ENVELOPE, &envelope.render())] {
         fs::write(partial.join(name), bytes).at("write", partial.join(name))?;
@@ -77,5 +85,8 @@ fn read(output: &std::path::Path) -> Result<Attestation, Error> {
 /// # Errors
 /// [`Error::Tree`] for a date outside 1970–9999.
 pub fn date(plan: &Plan) -> Result<Time, Error> {
-    u64::try_from(plan.date).ok().and_then(|s| Time::from_seconds(s).ok()).ok_or_else(|| Error::Tree("its date is out of range".into()))
+    u64::try_from(plan.date)
+        .ok()
+        .and_then(|s| Time::from_seconds(s).ok())
+        .ok_or_else(|| Error::Tree("its date is out of range".into()))
 }

@@ -170,4 +170,3 @@ fn sums(bundle: &Path) -> Result<Vec<u8>, Error> {
         .collect::<Result<_, Error>>()?;
     Ok(Sums::new(lines).render())
 }
-

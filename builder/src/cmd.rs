@@ -49,10 +49,14 @@ enum Verb {
     #[command(after_help = "Example:\n  secai-build commit recipes/minimal.yml --json")]
     Commit(StageArgs),
     /// As far as the OCI image
-    #[command(after_help = "Example:\n  secai-build image recipes/minimal.yml && skopeo inspect oci:out/minimal/4-image")]
+    #[command(
+        after_help = "Example:\n  secai-build image recipes/minimal.yml && skopeo inspect oci:out/minimal/4-image"
+    )]
     Image(StageArgs),
     /// As far as the SBOM
-    #[command(after_help = "Example:\n  secai-build attest recipes/minimal.yml && less out/minimal/5-attest/sbom.cdx.json")]
+    #[command(
+        after_help = "Example:\n  secai-build attest recipes/minimal.yml && less out/minimal/5-attest/sbom.cdx.json"
+    )]
     Attest(StageArgs),
     /// All stages; the same as build
     #[command(after_help = "Example:\n  secai-build bundle recipes/minimal.yml --unsigned")]
@@ -220,7 +224,10 @@ pub fn run() -> Result<(), Error> {
             let (bundle, options) = args.resolve()?;
             let stage = Stage::begin("boot", voice);
             let booted = secai_builder::boot::boot(&bundle, &options, &Cache::of_user()?, &|what| stage.say(what))?;
-            stage.end(&State::Rebuilt(String::new()), &format!("seen after {:.0} s of {}", booted.seconds, booted.accelerator));
+            stage.end(
+                &State::Rebuilt(String::new()),
+                &format!("seen after {:.0} s of {}", booted.seconds, booted.accelerator),
+            );
             print_boot(&booted, cli.json)
         }
         Verb::Keys(KeysVerb::New { dir }) => {
@@ -231,7 +238,11 @@ pub fn run() -> Result<(), Error> {
             if cli.json {
                 return line(&json!({"trust": trust, "made": !existed}).to_string());
             }
-            line(&format!("{} in {}", if existed { "keys exist; public halves" } else { "public halves" }, trust.display()))
+            line(&format!(
+                "{} in {}",
+                if existed { "keys exist; public halves" } else { "public halves" },
+                trust.display()
+            ))
         }
         Verb::Schema => {
             let text = serde_json::to_string_pretty(&secai_builder::recipe::schema()).unwrap_or_default();

@@ -105,12 +105,16 @@ fn write(
             Some(("", "")) => root.clone(),
             Some((parent, name)) => {
                 let parent = folders.get(if parent.is_empty() { "/" } else { parent });
-                parent.ok_or_else(|| Error::Tree(format!("{} has no parent", folder.path)))?.ensure_dir(name).asked("add a folder")?
+                parent
+                    .ok_or_else(|| Error::Tree(format!("{} has no parent", folder.path)))?
+                    .ensure_dir(name)
+                    .asked("add a folder")?
             }
             None => return Err(Error::Tree(format!("{} is not absolute", folder.path))),
         };
         let meta = ostree::create_directory_metadata(&info_of(folder), Some(&xattrs_variant(&folder.xattrs)));
-        let checksum = repo.write_metadata(ostree::ObjectType::DirMeta, None, &meta, none).asked("write a folder's metadata")?;
+        let checksum =
+            repo.write_metadata(ostree::ObjectType::DirMeta, None, &meta, none).asked("write a folder's metadata")?;
         node.set_metadata_checksum(&checksum.to_hex());
         folders.insert(&folder.path, node);
     }
@@ -123,13 +127,16 @@ fn write(
             .asked("add a file")?;
     }
     let written = repo.write_mtree(&root, none).asked("write the tree")?;
-    let written = written.downcast::<ostree::RepoFile>().map_err(|_| Error::Tree("libostree returned another kind of file".into()))?;
+    let written = written
+        .downcast::<ostree::RepoFile>()
+        .map_err(|_| Error::Tree("libostree returned another kind of file".into()))?;
     let checksum = repo
         .write_commit_with_time(None, Some(subject), None, Some(&labels.to_variant()), &written, date as u64, none)
         .asked("write the commit")?;
     transaction.commit(none).asked("finish")?;
     let object = repo.load_commit(&checksum).asked("read the commit")?.0.data_as_bytes().to_vec();
-    let checksum: Digest = checksum.parse().map_err(|_| Error::Tree("libostree returned a malformed checksum".into()))?;
+    let checksum: Digest =
+        checksum.parse().map_err(|_| Error::Tree("libostree returned a malformed checksum".into()))?;
     let metadata = metadata_objects(&repository.join("objects"))?;
     Ok(Commit { checksum, object, metadata, kernel: kernel.into(), tree })
 }

@@ -29,7 +29,12 @@ pub struct Contents {
 ///
 /// # Errors
 /// [`Error::ToolFailed`] for an archive that dpkg-deb cannot read; I/O.
-pub fn of_packages(packages: &[Package], debs: &Path, cache: &Path, done: &(dyn Fn() + Sync)) -> Result<Vec<Contents>, Error> {
+pub fn of_packages(
+    packages: &[Package],
+    debs: &Path,
+    cache: &Path,
+    done: &(dyn Fn() + Sync),
+) -> Result<Vec<Contents>, Error> {
     let dir = cache.join("contents");
     fs::create_dir_all(&dir).at("create", &dir)?;
     packages
@@ -100,7 +105,8 @@ fn of_tar(stream: impl Read) -> std::io::Result<Contents> {
                 contents.files.insert(path, digest);
             }
             tar::EntryType::Symlink => {
-                let target = entry.link_name_bytes().map(|t| String::from_utf8_lossy(&t).into_owned()).unwrap_or_default();
+                let target =
+                    entry.link_name_bytes().map(|t| String::from_utf8_lossy(&t).into_owned()).unwrap_or_default();
                 contents.links.insert(path, target);
             }
             _ => {}

@@ -166,7 +166,11 @@ fn descriptor(kind: spec::MediaType, blob: &Blob) -> Result<spec::Descriptor, Er
 }
 
 /// Writes a document canonically as a blob; the verifier's own strict reader must agree that it is one.
-fn put<E: std::fmt::Display>(document: &impl Serialize, blobs: &Path, check: impl Fn(&[u8]) -> Result<(), E>) -> Result<Blob, Error> {
+fn put<E: std::fmt::Display>(
+    document: &impl Serialize,
+    blobs: &Path,
+    check: impl Fn(&[u8]) -> Result<(), E>,
+) -> Result<Blob, Error> {
     let bytes = to_canonical(document).map_err(|e| Error::Tree(e.to_string()))?;
     check(&bytes).map_err(|e| Error::Tree(format!("the image's own description is refused: {e}")))?;
     let blob = Blob::of(&bytes);
@@ -186,7 +190,11 @@ fn read(output: &Path) -> Result<Image, Error> {
         return Err(Error::ChangedUnderneath { path });
     }
     let manifest = oci::Manifest::parse(&bytes).map_err(|e| unusable(e.to_string()))?;
-    Ok(Image { manifest: index.manifest, bytes: manifest.layers.iter().map(|l| l.blob.size).sum(), layers: manifest.layers.len() })
+    Ok(Image {
+        manifest: index.manifest,
+        bytes: manifest.layers.iter().map(|l| l.blob.size).sum(),
+        layers: manifest.layers.len(),
+    })
 }
 
 /// Puts a file at another place: a link where the file system allows it.

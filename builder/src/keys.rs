@@ -36,7 +36,11 @@ pub fn xdg(variable: &'static str, fallback: &str) -> Result<PathBuf, Error> {
     }
     match std::env::var_os("HOME").filter(|h| !h.is_empty()) {
         Some(home) => Ok(PathBuf::from(home).join(fallback)),
-        None => Err(Error::Usage { option: variable, value: String::new(), reason: "is not set, and neither is HOME".into() }),
+        None => Err(Error::Usage {
+            option: variable,
+            value: String::new(),
+            reason: "is not set, and neither is HOME".into(),
+        }),
     }
 }
 
@@ -100,7 +104,8 @@ impl DevelopmentKeys {
             let key = SigningKey::try_generate().map_err(|e| fail(e.to_string()))?;
             let pem = key.to_pkcs8_pem(LineEnding::LF).map_err(|e| fail(e.to_string()))?;
             crate::stage::remove(&path)?;
-            let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).at("create", &path)?;
+            let mut file =
+                fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).at("create", &path)?;
             file.write_all(pem.as_bytes()).and_then(|()| file.sync_all()).at("write", &path)?;
             let public = key.verifying_key().to_public_key_pem(LineEnding::LF).map_err(|e| fail(e.to_string()))?;
             write_atomically(&self.trust().join(format!("{name}{}", layout::PUBLIC_KEY_ENDING)), public.as_bytes())?;
@@ -124,7 +129,12 @@ impl DevelopmentKeys {
         let key = match known {
             Some(key) => key,
             None => {
-                let made = context.create_key_with_flags(GPG_USER, "ed25519", std::time::Duration::ZERO, flags | gpgme::CreateKeyFlags::FORCE)?;
+                let made = context.create_key_with_flags(
+                    GPG_USER,
+                    "ed25519",
+                    std::time::Duration::ZERO,
+                    flags | gpgme::CreateKeyFlags::FORCE,
+                )?;
                 let fingerprint = made.fingerprint().map_err(|_| "gpg made a key without a fingerprint")?.to_owned();
                 context.get_secret_key(fingerprint)?
             }

@@ -88,7 +88,8 @@ pub fn of(plan: &Plan, tree: &Tree, rootfs: &Path, kernel: &str, contents: &[Con
             });
         }
     }
-    let mut owners: Vec<Owner> = plan.packages.iter().zip(packages).map(|(p, files)| Owner { kind: kind(p), files }).collect();
+    let mut owners: Vec<Owner> =
+        plan.packages.iter().zip(packages).map(|(p, files)| Owner { kind: kind(p), files }).collect();
     for (kind, files) in [(OwnerKind::Compose, compose), (OwnerKind::Recipe, recipe)] {
         if !files.is_empty() {
             owners.push(Owner { kind, files });
@@ -112,12 +113,8 @@ fn moved(archive_path: &str, path: &str) -> bool {
 }
 
 fn kind(package: &Package) -> OwnerKind {
-    let purl = format!(
-        "pkg:deb/debian/{}@{}?arch={}",
-        encode(&package.name),
-        encode(&package.version),
-        encode(&package.arch)
-    );
+    let purl =
+        format!("pkg:deb/debian/{}@{}?arch={}", encode(&package.name), encode(&package.version), encode(&package.arch));
     OwnerKind::Package { name: package.name.clone(), version: package.version.clone(), purl, archive: package.sha256 }
 }
 

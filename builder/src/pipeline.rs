@@ -123,7 +123,8 @@ pub fn run(recipe: &Path, options: &Options, until: Until) -> Result<Report, Err
     let mut report = Report { name: recipe.name.clone(), ..Report::default() };
     let stage = Stage::begin("plan", options.voice);
     stage.say("resolving packages");
-    let plan = Plan::make(recipe, &cache, &options.plan, &|note| stage.note(note), &|done, total| stage.bytes(done, total))?;
+    let plan =
+        Plan::make(recipe, &cache, &options.plan, &|note| stage.note(note), &|done, total| stage.bytes(done, total))?;
     let text = serde_json::to_vec_pretty(&plan).map_err(std::io::Error::from).at("write", workspace.output("plan"))?;
     write_atomically(&workspace.output("plan"), &text)?;
     report.packages = plan.packages.len();
@@ -139,7 +140,8 @@ pub fn run(recipe: &Path, options: &Options, until: Until) -> Result<Report, Err
         }
         return Ok(report);
     }
-    let begin = |name: &'static str, inputs: &Inputs| (Stage::begin(name, options.voice), workspace.state(name, inputs));
+    let begin =
+        |name: &'static str, inputs: &Inputs| (Stage::begin(name, options.voice), workspace.state(name, inputs));
 
     let (stage, state) = begin("rootfs", &plan.rootfs_inputs());
     let rootfs = rootfs::build(&plan, &workspace, &cache, &|what| stage.say(what))?;
@@ -176,7 +178,8 @@ pub fn run(recipe: &Path, options: &Options, until: Until) -> Result<Report, Err
     }
     let stage = Stage::begin("bundle", options.voice);
     let keys = signing.as_ref().map(|s| &s.keys);
-    let Bundle { path, release } = bundle::build(&plan, &commit, &image, attestation, &act, keys, &workspace, &|what| stage.say(what))?;
+    let Bundle { path, release } =
+        bundle::build(&plan, &commit, &image, attestation, &act, keys, &workspace, &|what| stage.say(what))?;
     let what = release.as_ref().map_or("unsigned".into(), |r| format!("release {} for {}", r.number, r.channel));
     finish(stage, "bundle", State::Rebuilt(String::new()), what);
     report.trust = signing.map(|s| s.lay_trust(workspace.root())).transpose()?;
@@ -204,7 +207,11 @@ fn act(recipe: &Recipe, options: &Options) -> Result<Act, Error> {
     let expires = Time::from_seconds(created.seconds() + LIFETIME_SECONDS).map_err(|e| Error::Tree(e.to_string()))?;
     let channel = options.channel.clone().or_else(|| recipe.channel.clone()).unwrap_or_else(|| "dev".into());
     if !secai_verifier::release::is_name(&channel) {
-        return Err(Error::Usage { option: "--channel", value: channel, reason: "is not lower-case letters, digits and `-`".into() });
+        return Err(Error::Usage {
+            option: "--channel",
+            value: channel,
+            reason: "is not lower-case letters, digits and `-`".into(),
+        });
     }
     if options.number == Some(0) {
         return Err(Error::Usage { option: "--number", value: "0".into(), reason: "must be at least 1".into() });

@@ -22,10 +22,28 @@ const INITRAMFS_FORMAT: u32 = 2;
 /// Folders whose files an initramfs may hold or be steered by. Of the recipe's files these alone are laid before
 /// dracut runs, so that the initramfs is a function of them and the base, and of nothing else.
 const READ_BY_DRACUT: &[&str] = &[
-    "/etc/crypttab", "/etc/dracut.conf", "/etc/dracut.conf.d", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/modprobe.d",
-    "/etc/modules-load.d", "/etc/ostree", "/etc/sysctl.d", "/etc/systemd", "/etc/udev", "/etc/vconsole.conf",
-    "/usr/lib/dracut", "/usr/lib/firmware", "/usr/lib/modprobe.d", "/usr/lib/modules", "/usr/lib/modules-load.d",
-    "/usr/lib/ostree", "/usr/lib/sysctl.d", "/usr/lib/systemd", "/usr/lib/tmpfiles.d", "/usr/lib/udev",
+    "/etc/crypttab",
+    "/etc/dracut.conf",
+    "/etc/dracut.conf.d",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/modprobe.d",
+    "/etc/modules-load.d",
+    "/etc/ostree",
+    "/etc/sysctl.d",
+    "/etc/systemd",
+    "/etc/udev",
+    "/etc/vconsole.conf",
+    "/usr/lib/dracut",
+    "/usr/lib/firmware",
+    "/usr/lib/modprobe.d",
+    "/usr/lib/modules",
+    "/usr/lib/modules-load.d",
+    "/usr/lib/ostree",
+    "/usr/lib/sysctl.d",
+    "/usr/lib/systemd",
+    "/usr/lib/tmpfiles.d",
+    "/usr/lib/udev",
 ];
 
 /// Where the machine keeps what can be made again.
@@ -278,9 +296,15 @@ fn planned_files(recipe: &Recipe) -> Result<Vec<PlannedFile>, Error> {
         };
         match &entry.content {
             FileContent::Inline(text) => {
-                planned.push(file(entry.path.clone(), entry.mode.unwrap_or(0o644), PlannedContent::Inline(text.clone())));
+                planned.push(file(
+                    entry.path.clone(),
+                    entry.mode.unwrap_or(0o644),
+                    PlannedContent::Inline(text.clone()),
+                ));
             }
-            FileContent::Link(target) => planned.push(file(entry.path.clone(), 0, PlannedContent::Link(target.clone()))),
+            FileContent::Link(target) => {
+                planned.push(file(entry.path.clone(), 0, PlannedContent::Link(target.clone())))
+            }
             FileContent::Source(source) if source.is_dir() => {
                 if entry.mode.is_some() {
                     return Err(recipe.complain(
@@ -303,7 +327,11 @@ fn planned_files(recipe: &Recipe) -> Result<Vec<PlannedFile>, Error> {
             && a.path == b.path
             && (a.content != PlannedContent::Folder || b.content != PlannedContent::Folder)
         {
-            return Err(recipe.complain(&format!("files/{}", a.path), format!("`{}` stands twice", a.path), "a folder of the recipe holds it too"));
+            return Err(recipe.complain(
+                &format!("files/{}", a.path),
+                format!("`{}` stands twice", a.path),
+                "a folder of the recipe holds it too",
+            ));
         }
     }
     planned.dedup_by(|a, b| a.path == b.path);
@@ -318,9 +346,15 @@ fn copied(source: &Path) -> Result<(u32, PlannedContent), Error> {
     Ok((mode, PlannedContent::Copied { sha256, source: source.to_owned() }))
 }
 
-fn walk(recipe: &Recipe, dir: &Path, target: &str, take: &mut dyn FnMut(String, u32, PlannedContent)) -> Result<(), Error> {
+fn walk(
+    recipe: &Recipe,
+    dir: &Path,
+    target: &str,
+    take: &mut dyn FnMut(String, u32, PlannedContent),
+) -> Result<(), Error> {
     take(target.to_owned(), 0o755, PlannedContent::Folder);
-    let mut entries: Vec<PathBuf> = fs::read_dir(dir).at("read", dir)?.filter_map(|e| e.ok().map(|e| e.path())).collect();
+    let mut entries: Vec<PathBuf> =
+        fs::read_dir(dir).at("read", dir)?.filter_map(|e| e.ok().map(|e| e.path())).collect();
     entries.sort();
     for path in entries {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -335,7 +369,11 @@ fn walk(recipe: &Recipe, dir: &Path, target: &str, take: &mut dyn FnMut(String, 
             let (mode, content) = copied(&path)?;
             take(inside, mode, content);
         } else {
-            return Err(recipe.complain("files", format!("{} is neither file, folder nor link", path.display()), "remove it"));
+            return Err(recipe.complain(
+                "files",
+                format!("{} is neither file, folder nor link", path.display()),
+                "remove it",
+            ));
         }
     }
     Ok(())

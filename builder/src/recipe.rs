@@ -241,7 +241,10 @@ pub enum OutsideFiles {
 
 /// Top-level folders that a commit keeps empty or that belong to the machine, and what to do instead.
 const NOT_IN_AN_IMAGE: &[(&str, &str)] = &[
-    ("/var", "a commit keeps nothing of /var; write a tmpfiles.d entry under /usr/lib/tmpfiles.d that makes it at boot"),
+    (
+        "/var",
+        "a commit keeps nothing of /var; write a tmpfiles.d entry under /usr/lib/tmpfiles.d that makes it at boot",
+    ),
     ("/run", "/run is empty at every boot; use tmpfiles.d"),
     ("/tmp", "/tmp is empty at every boot; use tmpfiles.d"),
     ("/proc", "/proc is the kernel's"),
@@ -476,11 +479,7 @@ impl Checker<'_> {
         Ok(())
     }
 
-    fn file_entry(
-        &self,
-        file: FileText,
-        positions: &mut BTreeMap<String, (u64, u64)>,
-    ) -> Result<FileEntry, Error> {
+    fn file_entry(&self, file: FileText, positions: &mut BTreeMap<String, (u64, u64)>) -> Result<FileEntry, Error> {
         let at = file.path.referenced;
         let path = file.path.value;
         let parts: Vec<_> = Path::new(&path).components().collect();
@@ -492,7 +491,11 @@ impl Checker<'_> {
             && parts.iter().skip(1).all(|c| matches!(c, Component::Normal(_)))
             && !path.contains('\0');
         if !normal {
-            return self.fail(&at, format!("`{path}` is not a path in the image"), "write it absolute, without `.`, `..`, `//` or a final `/`");
+            return self.fail(
+                &at,
+                format!("`{path}` is not a path in the image"),
+                "write it absolute, without `.`, `..`, `//` or a final `/`",
+            );
         }
         if let Some((_, why)) = NOT_IN_AN_IMAGE.iter().find(|(p, _)| path == *p || path.starts_with(&format!("{p}/"))) {
             return self.fail(&at, format!("`{path}` cannot be in an image"), why);
@@ -546,7 +549,12 @@ impl Checker<'_> {
                 );
             }
             self.once(positions, format!("users/{}", user.name.value), &user.name.value, &user.name.referenced)?;
-            self.once(positions, format!("uids/{}", user.uid.value), &user.uid.value.to_string(), &user.uid.referenced)?;
+            self.once(
+                positions,
+                format!("uids/{}", user.uid.value),
+                &user.uid.value.to_string(),
+                &user.uid.referenced,
+            )?;
             // sysusers.d is a line of quoted words.
             let words = [Some(&user.comment), user.home.as_ref(), user.shell.as_ref()];
             if words.into_iter().flatten().chain(&user.groups).any(|w| w.contains(['"', '\n', '\\', ':'])) {

@@ -57,7 +57,8 @@ impl Keys {
     /// [`Error::Key`].
     pub fn open(choice: &KeyChoice, trust: &Path) -> Result<Keys, Error> {
         let development = &choice.development;
-        let file = |given: &Option<PathBuf>, role: &'static str| given.clone().unwrap_or_else(|| development.private(role));
+        let file =
+            |given: &Option<PathBuf>, role: &'static str| given.clone().unwrap_or_else(|| development.private(role));
         let build = RoleSigner::open(&file(&choice.build, "build"), "build")?;
         let release = RoleSigner::open(&file(&choice.release, "release"), "release")?;
         let gpg = match &choice.gpg {
@@ -91,18 +92,22 @@ impl Keys {
 impl RoleSigner {
     fn open(path: &Path, role: &'static str) -> Result<RoleSigner, Error> {
         let fail = |reason: String, hint: &str| Error::Key { role, reason, hint: hint.into() };
-        let pem = fs::read_to_string(path).map_err(|e| {
-            fail(format!("{}: {e}", path.display()), "`secai-build keys new` makes development keys")
-        })?;
+        let pem = fs::read_to_string(path)
+            .map_err(|e| fail(format!("{}: {e}", path.display()), "`secai-build keys new` makes development keys"))?;
         let key = if pem.contains("ENCRYPTED PRIVATE KEY") {
             let passphrase = std::env::var(PASSPHRASE).map_err(|_| {
-                fail(format!("{} is locked by a passphrase", path.display()), "put the passphrase into SECAI_KEY_PASSPHRASE")
+                fail(
+                    format!("{} is locked by a passphrase", path.display()),
+                    "put the passphrase into SECAI_KEY_PASSPHRASE",
+                )
             })?;
-            SigningKey::from_pkcs8_encrypted_pem(&pem, passphrase)
-                .map_err(|e| fail(format!("{}: {e}", path.display()), "is SECAI_KEY_PASSPHRASE the right passphrase?"))?
+            SigningKey::from_pkcs8_encrypted_pem(&pem, passphrase).map_err(|e| {
+                fail(format!("{}: {e}", path.display()), "is SECAI_KEY_PASSPHRASE the right passphrase?")
+            })?
         } else {
-            SigningKey::from_pkcs8_pem(&pem)
-                .map_err(|e| fail(format!("{}: {e}", path.display()), "a key file is PKCS#8 PEM with an ECDSA P-256 key"))?
+            SigningKey::from_pkcs8_pem(&pem).map_err(|e| {
+                fail(format!("{}: {e}", path.display()), "a key file is PKCS#8 PEM with an ECDSA P-256 key")
+            })?
         };
         let der = key.verifying_key().to_public_key_der().map_err(|e| fail(e.to_string(), ""))?;
         let id = PublicKey::from_der(der.as_bytes()).map_err(|e| fail(e.to_string(), ""))?.id();

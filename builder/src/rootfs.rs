@@ -126,13 +126,19 @@ fn unpack(base: &Path, tree: &Path) -> Result<(), Error> {
 fn kernel_release(tree: &Path) -> Result<String, Error> {
     let dir = tree.join("usr/lib/modules");
     let mut found: Vec<String> = fs::read_dir(&dir)
-        .map_err(|_| Error::Tree("it has no kernel: /usr/lib/modules is missing; base.debian.kernel names the package".into()))?
+        .map_err(|_| {
+            Error::Tree("it has no kernel: /usr/lib/modules is missing; base.debian.kernel names the package".into())
+        })?
         .filter_map(|e| e.ok().map(|e| e.file_name().to_string_lossy().into_owned()))
         .collect();
     found.sort();
     match found.as_slice() {
         [one] => Ok(one.clone()),
-        several => Err(Error::Tree(format!("it must have exactly one kernel and has {}: {}", several.len(), several.join(", ")))),
+        several => Err(Error::Tree(format!(
+            "it must have exactly one kernel and has {}: {}",
+            several.len(),
+            several.join(", ")
+        ))),
     }
 }
 

@@ -65,7 +65,8 @@ impl TreeFile {
     /// # Errors
     /// [`Error::Tree`] for attributes that no commit can hold.
     pub fn header(&self) -> Result<FileHeader, Error> {
-        let xattrs = Xattrs::new(self.xattrs.iter().cloned()).map_err(|e| Error::Tree(format!("{}: {e}", self.path)))?;
+        let xattrs =
+            Xattrs::new(self.xattrs.iter().cloned()).map_err(|e| Error::Tree(format!("{}: {e}", self.path)))?;
         Ok(FileHeader { uid: self.uid, gid: self.gid, mode: self.mode, target: self.target.clone(), xattrs })
     }
 
@@ -95,7 +96,8 @@ impl Tree {
         tree.folders.sort_by(|a, b| a.path.cmp(&b.path));
         tree.files.sort_by(|a, b| a.path.cmp(&b.path));
         tree.files.par_iter_mut().try_for_each(|file| -> Result<(), Error> {
-            let mut object = FileHasher::new(&file.header()?).map_err(|e| Error::Tree(format!("{}: {e}", file.path)))?;
+            let mut object =
+                FileHasher::new(&file.header()?).map_err(|e| Error::Tree(format!("{}: {e}", file.path)))?;
             let mut content = Sha256::new();
             if file.is_regular() {
                 let path = on_disk(root, &file.path);

@@ -51,19 +51,26 @@ pub fn deploy(bundle: &Path, path: &Path, append: &[String], say: &dyn Fn(&str))
     let commit = import(bundle, &repo, say)?;
     say("deploying");
     let own = kernel_arguments(&repo, &commit)?;
-    let arguments: Vec<&str> = ROOT.into_iter().chain(own.iter().map(String::as_str)).chain(append.iter().map(String::as_str)).collect();
+    let arguments: Vec<&str> =
+        ROOT.into_iter().chain(own.iter().map(String::as_str)).chain(append.iter().map(String::as_str)).collect();
     let origin = sysroot.origin_new_from_refspec(&commit);
-    let deployment = sysroot
-        .deploy_tree(Some(OSNAME), &commit, Some(&origin), None, &arguments, none)
-        .asked("deploy the commit")?;
+    let deployment =
+        sysroot.deploy_tree(Some(OSNAME), &commit, Some(&origin), None, &arguments, none).asked("deploy the commit")?;
     sysroot
-        .simple_write_deployment(Some(OSNAME), &deployment, None, ostree::SysrootSimpleWriteDeploymentFlags::NO_CLEAN, none)
+        .simple_write_deployment(
+            Some(OSNAME),
+            &deployment,
+            None,
+            ostree::SysrootSimpleWriteDeploymentFlags::NO_CLEAN,
+            none,
+        )
         .asked("write the deployment")?;
     // The immutable bit would outlive this folder; mke2fs does not carry it into the image anyway.
     sysroot.deployment_set_mutable(&deployment, true, none).asked("change the deployment")?;
     let entries = path.join("boot/loader/entries");
     let entry = fs::read_dir(&entries).at("read", &entries)?.filter_map(Result::ok).map(|e| e.path()).next();
-    let entry = entry.ok_or_else(|| Error::Unusable { path: entries.clone(), reason: "libostree wrote no boot entry".into() })?;
+    let entry = entry
+        .ok_or_else(|| Error::Unusable { path: entries.clone(), reason: "libostree wrote no boot entry".into() })?;
     let text = fs::read_to_string(&entry).at("read", &entry)?;
     let field = |name: &str| {
         let found = text.lines().find_map(|l| l.strip_prefix(name)).map(|v| v.trim().to_owned());
@@ -93,7 +100,8 @@ fn kernel_arguments(repo: &ostree::Repo, commit: &str) -> Result<Vec<String>, Er
     if !dir.query_exists(none) {
         return Ok(Vec::new());
     }
-    let children = dir.enumerate_children("standard::name", gio::FileQueryInfoFlags::NONE, none).asked("list kernel arguments")?;
+    let children =
+        dir.enumerate_children("standard::name", gio::FileQueryInfoFlags::NONE, none).asked("list kernel arguments")?;
     let mut names = Vec::new();
     while let Some(info) = children.next_file(none).asked("list kernel arguments")? {
         names.push(info.name());

@@ -52,7 +52,8 @@ fn unusable(path: &Path, reason: impl std::fmt::Display) -> Error {
 fn import_layer(path: &Path, expected: &Blob, repo: &ostree::Repo) -> Result<(), Error> {
     let file = fs::File::open(path).at("read", path)?;
     let hashed = HashingReader::new(file);
-    let mut decoder = zstd::stream::read::Decoder::with_buffer(BufReader::with_capacity(READ_BYTES, hashed)).at("read", path)?;
+    let mut decoder =
+        zstd::stream::read::Decoder::with_buffer(BufReader::with_capacity(READ_BYTES, hashed)).at("read", path)?;
     decoder.window_log_max(WINDOW_LOG_MAX).at("read", path)?;
     let mut reader = Reader::new(BufReader::with_capacity(READ_BYTES, decoder));
     let mut importer = Importer { repo, xattrs: HashMap::new(), next: None };
@@ -88,8 +89,12 @@ impl Importer<'_> {
             ObjectKind::Commit | ObjectKind::DirTree | ObjectKind::DirMeta => {
                 let bytes = glib::Bytes::from_owned(bytes_of(reader, layer)?);
                 let (object, variant) = match kind {
-                    ObjectKind::Commit => (ostree::ObjectType::Commit, glib::Variant::from_bytes::<ostree::CommitVariantType>(&bytes)),
-                    ObjectKind::DirTree => (ostree::ObjectType::DirTree, glib::Variant::from_bytes::<ostree::TreeVariantType>(&bytes)),
+                    ObjectKind::Commit => {
+                        (ostree::ObjectType::Commit, glib::Variant::from_bytes::<ostree::CommitVariantType>(&bytes))
+                    }
+                    ObjectKind::DirTree => {
+                        (ostree::ObjectType::DirTree, glib::Variant::from_bytes::<ostree::TreeVariantType>(&bytes))
+                    }
                     _ => (ostree::ObjectType::DirMeta, glib::Variant::from_bytes::<ostree::DirmetaVariantType>(&bytes)),
                 };
                 self.repo.write_metadata(object, Some(&name), &variant, none).asked("import a metadata object")?;
@@ -104,27 +109,41 @@ impl Importer<'_> {
                     _ => None,
                 };
                 let found = target.and_then(|(d, _)| self.xattrs.get(&d)).cloned();
-                self.next = Some((digest, found.ok_or_else(|| unusable(layer, "an object has no extended attributes"))?));
+                self.next =
+                    Some((digest, found.ok_or_else(|| unusable(layer, "an object has no extended attributes"))?));
             }
             ObjectKind::File => {
                 let xattrs = self.next.take().filter(|(d, _)| *d == digest).map(|(_, x)| x);
-                let xattrs = xattrs.ok_or_else(|| unusable(layer, "an object stands without its extended attributes"))?;
+                let xattrs =
+                    xattrs.ok_or_else(|| unusable(layer, "an object stands without its extended attributes"))?;
                 self.file(entry, &name, &xattrs, reader, layer)?;
             }
         }
         Ok(())
     }
 
-    fn file<R: BufRead>(&self, entry: &Entry, name: &str, xattrs: &glib::Variant, reader: &mut Reader<R>, layer: &Path) -> Result<(), Error> {
+    fn file<R: BufRead>(
+        &self,
+        entry: &Entry,
+        name: &str,
+        xattrs: &glib::Variant,
+        reader: &mut Reader<R>,
+        layer: &Path,
+    ) -> Result<(), Error> {
         let none = gio::Cancellable::NONE;
         let mode = secai_verifier::ostree::S_IFREG | entry.mode;
         match &entry.kind {
             Kind::Regular(size) if *size <= INLINE_BYTES_MAX => {
                 let bytes = bytes_of(reader, layer)?;
-                self.repo.write_regfile_inline(Some(name), entry.uid, entry.gid, mode, Some(xattrs), &bytes, none).asked("import a file")?;
+                self.repo
+                    .write_regfile_inline(Some(name), entry.uid, entry.gid, mode, Some(xattrs), &bytes, none)
+                    .asked("import a file")?;
             }
             Kind::Regular(size) => {
-                let writer = self.repo.write_regfile(Some(name), entry.uid, entry.gid, mode, *size, Some(xattrs)).asked("import a file")?;
+                let writer = self
+                    .repo
+                    .write_regfile(Some(name), entry.uid, entry.gid, mode, *size, Some(xattrs))
+                    .asked("import a file")?;
                 let stream = writer.clone().upcast::<gio::OutputStream>();
                 let mut failed = None;
                 reader
@@ -140,7 +159,9 @@ impl Importer<'_> {
                 writer.finish(none).asked("import a file")?;
             }
             Kind::Symlink(target) => {
-                self.repo.write_symlink(Some(name), entry.uid, entry.gid, Some(xattrs), target, none).asked("import a link")?;
+                self.repo
+                    .write_symlink(Some(name), entry.uid, entry.gid, Some(xattrs), target, none)
+                    .asked("import a link")?;
             }
             _ => return Err(unusable(layer, "an object is neither a file nor a link")),
         }

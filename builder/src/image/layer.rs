@@ -155,7 +155,13 @@ pub fn metadata_layer(commit: &Commit, preamble: &Preamble, dir: &Path) -> Resul
 ///
 /// # Errors
 /// [`Error::ChangedUnderneath`] when a file is no longer what was committed; [`Error::Tree`], I/O.
-pub fn file_layer(bin: &Bin, commit: &Commit, rootfs: &Path, preamble: &Preamble, dir: &Path) -> Result<LayerFile, Error> {
+pub fn file_layer(
+    bin: &Bin,
+    commit: &Commit,
+    rootfs: &Path,
+    preamble: &Preamble,
+    dir: &Path,
+) -> Result<LayerFile, Error> {
     let mut parents = BTreeSet::new();
     for (_, paths) in bin.objects.values() {
         for path in paths {
@@ -170,11 +176,9 @@ pub fn file_layer(bin: &Bin, commit: &Commit, rootfs: &Path, preamble: &Preamble
     }
     let folders: Vec<Entry> = folders(commit, |path| parents.contains(path)).collect();
     let root = preamble.first().map(|(e, _)| format!("{e:?}")).unwrap_or_default();
-    let key = key(
-        std::iter::once(root)
-            .chain(folders.iter().map(|f| format!("{f:?}")))
-            .chain(bin.objects.iter().map(|(object, (_, paths))| format!("{object} {}", paths.join("\0")))),
-    );
+    let key = key(std::iter::once(root)
+        .chain(folders.iter().map(|f| format!("{f:?}")))
+        .chain(bin.objects.iter().map(|(object, (_, paths))| format!("{object} {}", paths.join("\0")))));
     if let Some(layer) = kept(key, dir) {
         return Ok(layer);
     }
@@ -200,7 +204,14 @@ pub fn file_layer(bin: &Bin, commit: &Commit, rootfs: &Path, preamble: &Preamble
             xattrs: Xattrs::EMPTY,
         })?;
         let object_name = object_path(object, ObjectKind::File);
-        let entry = |path: String, kind: Kind, xattrs: Xattrs| Entry { path, kind, mode: file.mode & 0o7777, uid: file.uid, gid: file.gid, xattrs };
+        let entry = |path: String, kind: Kind, xattrs: Xattrs| Entry {
+            path,
+            kind,
+            mode: file.mode & 0o7777,
+            uid: file.uid,
+            gid: file.gid,
+            xattrs,
+        };
         let kind = match &file.target {
             Some(target) => Kind::Symlink(target.clone()),
             None => Kind::Regular(file.size),
@@ -241,4 +252,3 @@ pub fn file_layer(bin: &Bin, commit: &Commit, rootfs: &Path, preamble: &Preamble
     }
     writer.finish(key, dir)
 }
-

@@ -49,18 +49,31 @@ impl Owners {
 pub fn lay(plan: &Plan, tree: &Path, file: &PlannedFile, owners: &Owners) -> Result<(), Error> {
     let key = format!("files/{}", file.path);
     let unknown = |what: &str, name: &str| {
-        plan.recipe.complain(&key, format!("`{}`: the image has no {what} `{name}`", file.path), "use a number, or add it under users")
+        plan.recipe.complain(
+            &key,
+            format!("`{}`: the image has no {what} `{name}`", file.path),
+            "use a number, or add it under users",
+        )
     };
     let uid = Owners::number(&owners.users, &file.user).ok_or_else(|| unknown("user", &file.user))?;
     let gid = Owners::number(&owners.groups, &file.group).ok_or_else(|| unknown("group", &file.group))?;
-    let target = inside(tree, &file.path)
-        .ok_or_else(|| plan.recipe.complain(&key, format!("`{}` leads through a link out of the image", file.path), "name the real path"))?;
+    let target = inside(tree, &file.path).ok_or_else(|| {
+        plan.recipe.complain(
+            &key,
+            format!("`{}` leads through a link out of the image", file.path),
+            "name the real path",
+        )
+    })?;
     if let Some(parent) = target.parent() {
         make_folders(tree, parent)?;
     }
     let is_folder = target.symlink_metadata().is_ok_and(|m| m.is_dir());
     if is_folder && file.content != PlannedContent::Folder {
-        return Err(plan.recipe.complain(&key, format!("`{}` is a folder in the packages", file.path), "name a file inside it"));
+        return Err(plan.recipe.complain(
+            &key,
+            format!("`{}` is a folder in the packages", file.path),
+            "name a file inside it",
+        ));
     }
     match &file.content {
         PlannedContent::Folder => {
@@ -193,7 +206,9 @@ pub fn users(plan: &Plan, tree: &Path) -> Result<(), Error> {
 pub fn units(plan: &Plan, tree: &Path) -> Result<(), Error> {
     for (verb, names) in [("enable", &plan.recipe.enable), ("mask", &plan.recipe.mask)] {
         for name in names {
-            if let Err(Error::ToolFailed { tail, .. }) = run_inside(tree, Access::ReadWrite, &["/usr/bin/systemctl", "--quiet", verb, name], plan.date) {
+            if let Err(Error::ToolFailed { tail, .. }) =
+                run_inside(tree, Access::ReadWrite, &["/usr/bin/systemctl", "--quiet", verb, name], plan.date)
+            {
                 return Err(plan.recipe.complain(
                     &format!("units/{name}"),
                     format!("cannot {verb} unit `{name}`: {tail}"),

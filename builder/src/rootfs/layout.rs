@@ -22,7 +22,14 @@ const LINKS: &[(&str, &str, u32)] = &[
 ];
 /// Folders that must be there, empty, with their mode.
 const EMPTY: &[(&str, u32)] = &[
-    ("boot", 0o755), ("dev", 0o755), ("proc", 0o755), ("run", 0o755), ("sys", 0o755), ("sysroot", 0o755), ("tmp", 0o1777), ("var", 0o755),
+    ("boot", 0o755),
+    ("dev", 0o755),
+    ("proc", 0o755),
+    ("run", 0o755),
+    ("sys", 0o755),
+    ("sysroot", 0o755),
+    ("tmp", 0o1777),
+    ("var", 0o755),
 ];
 /// Where dpkg's database lies in an image.
 const DPKG: &str = "usr/lib/dpkg";
@@ -130,7 +137,9 @@ fn var_by_tmpfiles(tree: &Path) -> Result<(), Error> {
                 lines.push(format!("L /{path} - - - - {}", target.display()));
             }
         } else if meta.is_dir() {
-            if !known.contains(&format!("/{path}")) && !lines.iter().any(|l| l.split(' ').nth(1) == Some(&format!("/{path}"))) {
+            if !known.contains(&format!("/{path}"))
+                && !lines.iter().any(|l| l.split(' ').nth(1) == Some(&format!("/{path}")))
+            {
                 lines.push(format!("d /{path} {mode:04o} {uid} {gid} -"));
             }
         } else if meta.is_file() {

@@ -132,7 +132,8 @@ impl Apt {
     pub fn refresh(&self, force: bool) -> Result<Option<String>, Error> {
         let stamp = self.root.join("refreshed");
         let cached = self.index_file("InRelease")?.is_some() && self.index_file("Packages")?.is_some();
-        let age = stamp.metadata().and_then(|m| m.modified()).ok().and_then(|t| SystemTime::now().duration_since(t).ok());
+        let age =
+            stamp.metadata().and_then(|m| m.modified()).ok().and_then(|t| SystemTime::now().duration_since(t).ok());
         if cached && !force && age.is_some_and(|a| a < INDEX_AGE_MAX) {
             return Ok(None);
         }
@@ -143,7 +144,11 @@ impl Apt {
         }
         let reason = tail(&output.stderr);
         if cached {
-            return Ok(Some(format!("the index of {} could not be refreshed; the cached one of {} is used", self.suite, self.date()?)));
+            return Ok(Some(format!(
+                "the index of {} could not be refreshed; the cached one of {} is used",
+                self.suite,
+                self.date()?
+            )));
         }
         Err(Error::IndexUnreachable { suite: self.suite.clone(), reason })
     }
@@ -167,10 +172,9 @@ impl Apt {
     /// # Errors
     /// [`Error::Unusable`] when the index has none.
     pub fn date(&self) -> Result<jiff::Timestamp, Error> {
-        let path = self.index_file("InRelease")?.ok_or_else(|| Error::IndexUnreachable {
-            suite: self.suite.clone(),
-            reason: "no InRelease".into(),
-        })?;
+        let path = self
+            .index_file("InRelease")?
+            .ok_or_else(|| Error::IndexUnreachable { suite: self.suite.clone(), reason: "no InRelease".into() })?;
         let text = fs::read_to_string(&path).at("read", &path)?;
         text.lines()
             .find_map(|l| l.strip_prefix("Date: "))
@@ -299,14 +303,19 @@ fn folder_bytes(dir: &Path) -> u64 {
 
 fn package_of(record: &str, files: &BTreeMap<String, String>) -> Result<Package, Error> {
     let field = |name: &str| {
-        record.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(": ")).map(str::trim).ok_or_else(|| Error::Unusable {
-            path: PathBuf::from("the package index"),
-            reason: format!("a record has no {name}: {}", record.lines().next().unwrap_or_default()),
+        record.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(": ")).map(str::trim).ok_or_else(|| {
+            Error::Unusable {
+                path: PathBuf::from("the package index"),
+                reason: format!("a record has no {name}: {}", record.lines().next().unwrap_or_default()),
+            }
         })
     };
     let unusable = |reason: &str| Error::Unusable { path: PathBuf::from("the package index"), reason: reason.into() };
     let (name, version) = (field("Package")?.to_owned(), field("Version")?.to_owned());
-    let file = files.get(&format!("{name}={version}")).cloned().ok_or_else(|| unusable("it names a package nobody asked for"))?;
+    let file = files
+        .get(&format!("{name}={version}"))
+        .cloned()
+        .ok_or_else(|| unusable("it names a package nobody asked for"))?;
     Ok(Package {
         arch: field("Architecture")?.to_owned(),
         sha256: field("SHA256")?.parse().map_err(|_| unusable("a SHA256 is malformed"))?,

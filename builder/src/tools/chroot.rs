@@ -33,11 +33,25 @@ pub enum Access {
 /// [`Error::ToolFailed`] with the last lines it wrote to its standard error.
 pub fn run_inside(root: &Path, access: Access, argv: &[&str], epoch: i64) -> Result<Vec<u8>, Error> {
     let mut c = mortal("unshare", "util-linux")?;
-    c.args(["--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--kill-child", "--", "sh", "-eu", "-c", ENTER, "sh"])
-        .arg(root)
-        .arg(if access == Access::ReadOnly { "ro" } else { "rw" })
-        .args(argv)
-        .env("SOURCE_DATE_EPOCH", epoch.to_string())
-        .env("SYSTEMD_OFFLINE", "1");
+    c.args([
+        "--mount",
+        "--net",
+        "--pid",
+        "--ipc",
+        "--uts",
+        "--fork",
+        "--kill-child",
+        "--",
+        "sh",
+        "-eu",
+        "-c",
+        ENTER,
+        "sh",
+    ])
+    .arg(root)
+    .arg(if access == Access::ReadOnly { "ro" } else { "rw" })
+    .args(argv)
+    .env("SOURCE_DATE_EPOCH", epoch.to_string())
+    .env("SYSTEMD_OFFLINE", "1");
     run(&mut c, argv.first().copied().unwrap_or_default())
 }

@@ -15,9 +15,21 @@ pub fn ext4(image: &Path, bytes: u64, folder: &Path) -> Result<(), Error> {
     drop(file);
     let mut c = command("mkfs.ext4", "e2fsprogs")?;
     // The host's mke2fs may know features that the guest's kernel or fsck does not.
-    c.args(["-q", "-F", "-L", "root", "-m", "0", "-E", "lazy_itable_init=1", "-O", "^metadata_csum_seed,^orphan_file", "-d"])
-        .arg(folder)
-        .arg(image);
+    c.args([
+        "-q",
+        "-F",
+        "-L",
+        "root",
+        "-m",
+        "0",
+        "-E",
+        "lazy_itable_init=1",
+        "-O",
+        "^metadata_csum_seed,^orphan_file",
+        "-d",
+    ])
+    .arg(folder)
+    .arg(image);
     run(&mut c, "mkfs.ext4")?;
     Ok(())
 }

@@ -24,7 +24,15 @@ pub fn version() -> Result<String, Error> {
 ///
 /// # Errors
 /// [`Error::ToolFailed`] with the last lines of dpkg; I/O.
-pub fn bootstrap(suite: &str, packages: &[Package], named: &[String], debs: &Path, epoch: i64, work: &Path, target: &Path) -> Result<(), Error> {
+pub fn bootstrap(
+    suite: &str,
+    packages: &[Package],
+    named: &[String],
+    debs: &Path,
+    epoch: i64,
+    work: &Path,
+    target: &Path,
+) -> Result<(), Error> {
     let repository = work.join("repository");
     fs::create_dir_all(&repository).at("create", &repository)?;
     let mut index = String::new();

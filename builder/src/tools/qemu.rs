@@ -67,10 +67,23 @@ fn probe(cache: &Cache) -> Result<bool, Error> {
     let mut disk = tempfile::NamedTempFile::new_in(cache.root()).at("create", cache.root())?;
     disk.write_all(&sector).at("write", disk.path())?;
     let mut c = mortal(PROGRAM, PACKAGE)?;
-    c.args(["-accel", "kvm", "-m", "32", "-nodefaults", "-display", "none", "-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-boot", "a", "-drive"])
-        .arg(format!("file={},format=raw,if=floppy", disk.path().display()))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    c.args([
+        "-accel",
+        "kvm",
+        "-m",
+        "32",
+        "-nodefaults",
+        "-display",
+        "none",
+        "-device",
+        "isa-debug-exit,iobase=0xf4,iosize=4",
+        "-boot",
+        "a",
+        "-drive",
+    ])
+    .arg(format!("file={},format=raw,if=floppy", disk.path().display()))
+    .stdout(Stdio::null())
+    .stderr(Stdio::null());
     let mut child = c.spawn().at("run", PROGRAM)?;
     let end = Instant::now() + Duration::from_secs(PROBE_SECONDS);
     while Instant::now() < end {
@@ -118,10 +131,29 @@ impl Guest<'_> {
     ///
     /// # Errors
     /// [`Error::ToolMissing`], I/O.
-    pub fn watch(&self, accelerator: Accelerator, limit: Duration, seen: &dyn Fn(&str) -> bool, progress: &dyn Fn(&str)) -> Result<Watched, Error> {
+    pub fn watch(
+        &self,
+        accelerator: Accelerator,
+        limit: Duration,
+        seen: &dyn Fn(&str) -> bool,
+        progress: &dyn Fn(&str),
+    ) -> Result<Watched, Error> {
         let mut c = mortal(PROGRAM, PACKAGE)?;
         c.args(accelerator.argument())
-            .args(["-machine", "q35", "-smp", "2", "-m", &self.memory.to_string(), "-nodefaults", "-no-reboot", "-display", "none", "-nic", "none"])
+            .args([
+                "-machine",
+                "q35",
+                "-smp",
+                "2",
+                "-m",
+                &self.memory.to_string(),
+                "-nodefaults",
+                "-no-reboot",
+                "-display",
+                "none",
+                "-nic",
+                "none",
+            ])
             .arg("-serial")
             .arg(format!("file:{}", self.log.display()))
             .arg("-drive")
@@ -147,7 +179,11 @@ impl Guest<'_> {
                 checked(output, PROGRAM)?;
                 // What it wrote last may have come between the look and the end.
                 let text = String::from_utf8_lossy(&fs::read(self.log).unwrap_or_default()).into_owned();
-                return Ok(if seen(&text) { Watched::Seen(start.elapsed().as_secs_f64()) } else { Watched::Ended("it powered off".into()) });
+                return Ok(if seen(&text) {
+                    Watched::Seen(start.elapsed().as_secs_f64())
+                } else {
+                    Watched::Ended("it powered off".into())
+                });
             }
             if start.elapsed() > limit {
                 break Watched::TimedOut;

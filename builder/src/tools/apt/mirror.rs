@@ -5,8 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// Suites by which an entry is known as Debian's.
-const SUITES: &[&str] =
-    &["bookworm", "trixie", "forky", "duke", "sid", "stable", "oldstable", "testing", "unstable"];
+const SUITES: &[&str] = &["bookworm", "trixie", "forky", "duke", "sid", "stable", "oldstable", "testing", "unstable"];
 
 /// The URI of the first entry for a Debian suite with the component `main` under `etc` (`/etc/apt`).
 ///
@@ -16,7 +15,8 @@ pub fn of_this_machine(etc: &Path) -> Result<Option<String>, Error> {
     let mut files = vec![etc.join("sources.list")];
     let parts = etc.join("sources.list.d");
     if parts.is_dir() {
-        let mut more: Vec<_> = fs::read_dir(&parts).at("read", &parts)?.filter_map(|e| e.ok().map(|e| e.path())).collect();
+        let mut more: Vec<_> =
+            fs::read_dir(&parts).at("read", &parts)?.filter_map(|e| e.ok().map(|e| e.path())).collect();
         more.sort();
         files.extend(more);
     }
@@ -50,12 +50,12 @@ fn of_list(text: &str) -> Option<String> {
 fn of_deb822(text: &str) -> Option<String> {
     text.split("\n\n").find_map(|stanza| {
         let field = |name: &str| {
-            stanza
-                .lines()
-                .filter(|l| !l.starts_with('#'))
-                .find_map(|l| l.split_once(':').filter(|(k, _)| k.eq_ignore_ascii_case(name)).map(|(_, v)| v.trim().to_owned()))
+            stanza.lines().filter(|l| !l.starts_with('#')).find_map(|l| {
+                l.split_once(':').filter(|(k, _)| k.eq_ignore_ascii_case(name)).map(|(_, v)| v.trim().to_owned())
+            })
         };
-        let words = |name: &str| field(name).unwrap_or_default().split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let words =
+            |name: &str| field(name).unwrap_or_default().split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         let enabled = field("Enabled").is_none_or(|v| v != "no");
         let debian = words("Types").iter().any(|t| t == "deb")
             && words("Suites").iter().any(|s| SUITES.contains(&s.as_str()))
