@@ -50,6 +50,7 @@ pub struct Bundle {
 ///
 /// # Errors
 /// [`Error::Key`], [`Error::Unusable`] for an earlier bundle whose number cannot be read, I/O.
+#[expect(clippy::too_many_arguments, reason = "a bundle is all that came before it, each in its own type")]
 pub fn build(
     plan: &Plan,
     commit: &Commit,

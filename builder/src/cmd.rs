@@ -269,8 +269,8 @@ fn print(report: &Report, as_json: bool) -> Result<(), Error> {
             text.push(format!("{:>8}   verify-release bundle {bundle} --trust {}", "verify", shown(trust)));
         }
         text.push(format!("{:>8}   secai-build boot {bundle}", "boot"));
-    } else if let Some(last) = report.stages.last() {
-        text.push(format!("{:>8}   {}", "output", shown(&last.output)));
+    } else {
+        text.push(format!("{:>8}   {}", "output", shown(&report.output)));
     }
     line(&text.join("\n"))
 }

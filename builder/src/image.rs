@@ -147,7 +147,7 @@ fn assemble(plan: &Plan, commit: &Commit, layers: &[(LayerFile, Vec<String>)], t
         .build()
         .map_err(unfit)?;
     let manifest = put(&manifest, &blobs, |bytes| oci::Manifest::parse(bytes).map(drop))?;
-    let index = oci::Index { manifest: manifest.clone(), version: plan.recipe.version.clone() };
+    let index = oci::Index { manifest, version: plan.recipe.version.clone() };
     let index = index.render().map_err(|e| Error::Tree(e.to_string()))?;
     for (name, bytes) in [("oci-layout", oci::OCI_LAYOUT_BYTES), ("index.json", &index)] {
         fs::write(to.join(name), bytes).at("write", to.join(name))?;

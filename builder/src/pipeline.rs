@@ -32,6 +32,19 @@ pub enum Until {
     Bundle,
 }
 
+impl Until {
+    fn name(self) -> &'static str {
+        match self {
+            Until::Plan => "plan",
+            Until::Rootfs => "rootfs",
+            Until::Commit => "commit",
+            Until::Image => "image",
+            Until::Attest => "attest",
+            Until::Bundle => "bundle",
+        }
+    }
+}
+
 /// What a build is told besides its recipe.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -66,6 +79,8 @@ pub struct Report {
     pub name: String,
     /// The stages that were looked at.
     pub stages: Vec<StageReport>,
+    /// Output of the last stage that was asked for.
+    pub output: PathBuf,
     /// Number of packages.
     pub packages: usize,
     /// The commit.
@@ -133,10 +148,12 @@ pub fn run(recipe: &Path, options: &Options, until: Until) -> Result<Report, Err
         report.stages.push(StageReport { stage: name, state, seconds, output: workspace.output(name) });
     };
     finish(stage, "plan", State::Rebuilt(String::new()), format!("{} packages", plan.packages.len()));
+    report.output = workspace.output(until.name());
     if until == Until::Plan {
         for (name, inputs) in [("rootfs", plan.rootfs_inputs()), ("commit", commit::inputs(&plan))] {
             let state = workspace.state(name, &inputs);
-            finish(Stage::begin(name, options.voice), name, state, String::new());
+            crate::progress::foresee(name, &state, options.voice);
+            report.stages.push(StageReport { stage: name, state, seconds: 0.0, output: workspace.output(name) });
         }
         return Ok(report);
     }

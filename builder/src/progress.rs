@@ -82,6 +82,16 @@ impl Stage {
     }
 }
 
+/// What a stage would do, for a plan.
+pub fn foresee(name: &str, state: &State, voice: Voice) {
+    if voice == Voice::Normal {
+        match state {
+            State::Cached => eprintln!("{name:>8}   cached"),
+            State::Rebuilt(why) => eprintln!("{name:>8}   to be made ({})", shorten(why)),
+        }
+    }
+}
+
 /// A reason of at most a line.
 fn shorten(text: &str) -> String {
     const CHARACTERS: usize = 100;

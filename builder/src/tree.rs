@@ -18,6 +18,9 @@ use std::path::{Path, PathBuf};
 /// Read at once: large enough that system calls do not count.
 pub const READ_BYTES: usize = 256 * 1024;
 
+/// Name and value of an extended attribute.
+pub type Xattr = (Vec<u8>, Vec<u8>);
+
 /// A folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Folder {
@@ -31,7 +34,7 @@ pub struct Folder {
     pub gid: u32,
     /// Extended attributes, sorted by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub xattrs: Vec<Xattr>,
 }
 
 /// A regular file or symbolic link.
@@ -56,7 +59,7 @@ pub struct TreeFile {
     pub target: Option<String>,
     /// Extended attributes, sorted by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub xattrs: Vec<Xattr>,
 }
 
 impl TreeFile {
@@ -186,7 +189,7 @@ fn collect(root: &Path, path: &str, tree: &mut Tree) -> Result<(), Error> {
 }
 
 /// Extended attributes of a file itself, sorted by name.
-fn xattrs(path: &Path) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+fn xattrs(path: &Path) -> Result<Vec<Xattr>, Error> {
     let mut names = vec![0u8; 0];
     loop {
         let mut probe: [u8; 0] = [];

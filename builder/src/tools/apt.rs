@@ -7,6 +7,7 @@ mod mirror;
 
 use super::{checked, command, run, tail};
 use crate::error::{At, Error};
+use crate::stage::write_atomically;
 use secai_verifier::digest::Digest;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -41,6 +42,24 @@ pub struct Package {
     /// The name apt gives the file.
     #[serde(skip)]
     pub file: String,
+}
+
+/// A package with what the plan's text leaves out.
+#[derive(Serialize, Deserialize)]
+struct Resolved {
+    package: Package,
+    record: String,
+    file: String,
+}
+
+impl Resolved {
+    fn of(package: &Package) -> Resolved {
+        Resolved { package: package.clone(), record: package.record.clone(), file: package.file.clone() }
+    }
+
+    fn into_package(self) -> Package {
+        Package { record: self.record, file: self.file, ..self.package }
+    }
 }
 
 /// Why apt could not resolve.
@@ -85,7 +104,7 @@ impl Apt {
         // One root per mirror: indices of two mirrors must not mix.
         let id = &Digest::of(mirror.as_bytes()).to_string()[..8];
         let root = cache.join("apt").join(format!("{suite}-{ARCHITECTURE}-{id}"));
-        for dir in ["lists/partial", "archives/partial"] {
+        for dir in ["lists/partial", "archives/partial", "resolved"] {
             fs::create_dir_all(root.join(dir)).at("create", root.join(dir))?;
         }
         let r = root.display();
@@ -184,10 +203,25 @@ impl Apt {
     }
 
     /// Resolves names to exact packages: all essential ones, `names`, and what they depend on; sorted by name.
+    /// The answer is a function of the signed index and the names, and is kept under their digest.
     ///
     /// # Errors
     /// [`Unresolved`].
     pub fn resolve(&self, names: &[String]) -> Result<Vec<Package>, Unresolved> {
+        let index = self.index_file("InRelease")?.map(|path| fs::read(&path).at("read", &path)).transpose()?;
+        let question = Digest::of(format!("{:?} {names:?}", index.as_deref().map(Digest::of)).as_bytes());
+        let kept = self.root.join("resolved").join(format!("{question}.json"));
+        if let Some(answer) = fs::read(&kept).ok().and_then(|b| serde_json::from_slice::<Vec<Resolved>>(&b).ok()) {
+            return Ok(answer.into_iter().map(Resolved::into_package).collect());
+        }
+        let packages = self.ask(names)?;
+        let answer: Vec<Resolved> = packages.iter().map(Resolved::of).collect();
+        let text = serde_json::to_vec(&answer).map_err(std::io::Error::from).at("write", &kept)?;
+        write_atomically(&kept, &text)?;
+        Ok(packages)
+    }
+
+    fn ask(&self, names: &[String]) -> Result<Vec<Package>, Unresolved> {
         let output = self
             .apt("apt-get")?
             .args(["install", "-qq", "--print-uris", "--no-install-recommends", "?essential"])
