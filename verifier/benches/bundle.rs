@@ -2,6 +2,8 @@
 //!
 //! The tree is 280 MB of this machine's `/usr`. The peers run one after another, as one would do it by
 //! hand: `zstd -d | sha256sum` for every layer, then `ostree fsck` of a repository with the same files.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a helper of tests may panic and print, as tests may")]
+#![allow(clippy::disallowed_methods, reason = "the verifier starts no process; its tests compare it with others")]
 
 #[allow(dead_code, reason = "shared with the tests, which use all of it")]
 #[path = "../tests/bundle/make.rs"]
@@ -82,12 +84,21 @@ fn main() -> ExitCode {
         command.args(["-c", script]).current_dir(dir.path());
         command
     };
-    assert!(shell("ostree init --repo=repo --mode=bare && ostree commit --repo=repo -b b --tree=dir=copy").output().unwrap().status.success());
+    assert!(
+        shell("ostree init --repo=repo --mode=bare && ostree commit --repo=repo -b b --tree=dir=copy")
+            .output()
+            .unwrap()
+            .status
+            .success()
+    );
 
     let mut ours = Command::new(env!("CARGO_BIN_EXE_verify-release"));
     ours.args(["bundle", "bundle", "--trust", "trust", "--assume-now", NOW]).current_dir(dir.path());
     let ours = time("verify-release bundle", &mut ours);
-    let zstd = time("zstd -d | sha256sum, each layer", &mut shell("for b in bundle/image/blobs/sha256/*; do zstd -dcq $b 2>/dev/null | sha256sum; done; true"));
+    let zstd = time(
+        "zstd -d | sha256sum, each layer",
+        &mut shell("for b in bundle/image/blobs/sha256/*; do zstd -dcq $b 2>/dev/null | sha256sum; done; true"),
+    );
     let fsck = time("ostree fsck", &mut shell("ostree fsck --repo=repo --quiet"));
     println!("{:7.2} x  as fast as both", (zstd + fsck) / ours);
     ExitCode::SUCCESS

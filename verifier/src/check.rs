@@ -101,7 +101,10 @@ struct Stages {
 impl Stages {
     fn into_refusals(self) -> Vec<Refusal> {
         let Self { layout, sums, signatures, release, image, layers, commit, sbom } = self;
-        [layout, sums, signatures, release, image, layers, commit, sbom].into_iter().flat_map(Findings::into_vec).collect()
+        [layout, sums, signatures, release, image, layers, commit, sbom]
+            .into_iter()
+            .flat_map(Findings::into_vec)
+            .collect()
     }
 }
 

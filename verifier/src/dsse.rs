@@ -110,9 +110,10 @@ impl Envelope {
         if read.signatures.len() > SIGNATURES_MAX {
             return Err(EnvelopeError::TooManySignatures(read.signatures.len()));
         }
-        let signatures = read.signatures.into_iter().map(|signature| {
-            Ok(Signature { keyid: signature.keyid, sig: STANDARD.decode(signature.sig)? })
-        });
+        let signatures = read
+            .signatures
+            .into_iter()
+            .map(|signature| Ok(Signature { keyid: signature.keyid, sig: STANDARD.decode(signature.sig)? }));
         Ok(Self {
             signatures: signatures.collect::<Result<_, EnvelopeError>>()?,
             payload_type: read.payload_type,

@@ -58,7 +58,9 @@ impl Fault {
                 Some("check the path; nothing was judged")
             }
             Self::Unreadable { .. } => Some("check permissions and the medium; nothing was judged"),
-            Self::NotADirectory { .. } => Some("give the directory that holds SHA256SUMS and release.json, and for --trust the one that holds roles.yml"),
+            Self::NotADirectory { .. } => Some(
+                "give the directory that holds SHA256SUMS and release.json, and for --trust the one that holds roles.yml",
+            ),
             Self::Trust { .. } | Self::TrustTooLarge { .. } => {
                 Some("a trust directory holds roles.yml, a .pub file for every key it names, and .asc certificates")
             }
@@ -150,7 +152,10 @@ impl Bundle {
         let mut bytes = Vec::new();
         if size <= limit {
             bytes.reserve_exact(usize::try_from(size).unwrap_or(0));
-            self.open(path)?.take(limit + 1).read_to_end(&mut bytes).map_err(Fault::unreadable(&self.root.join(path)))?;
+            self.open(path)?
+                .take(limit + 1)
+                .read_to_end(&mut bytes)
+                .map_err(Fault::unreadable(&self.root.join(path)))?;
         }
         let bytes_found = size.max(bytes.len() as u64);
         if bytes_found > limit {
@@ -167,7 +172,8 @@ impl Bundle {
 
 fn is_known(path: &str) -> bool {
     use crate::layout::{COMMIT_META, COMMIT_OBJECT, INDEX, OCI_LAYOUT, RELEASE, SBOM_STATEMENT, SUMS, SUMS_SIGNATURE};
-    const NAMES: [&str; 8] = [SUMS, SUMS_SIGNATURE, RELEASE, COMMIT_OBJECT, COMMIT_META, SBOM_STATEMENT, OCI_LAYOUT, INDEX];
+    const NAMES: [&str; 8] =
+        [SUMS, SUMS_SIGNATURE, RELEASE, COMMIT_OBJECT, COMMIT_META, SBOM_STATEMENT, OCI_LAYOUT, INDEX];
     let blob = path.strip_prefix(BLOBS_DIR).and_then(|rest| rest.strip_prefix('/'));
     NAMES.contains(&path) || blob.is_some_and(|hex| hex.parse::<crate::digest::Digest>().is_ok())
 }

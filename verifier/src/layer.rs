@@ -86,7 +86,9 @@ pub(crate) fn read(number: usize, blob: impl Read) -> io::Result<Layer> {
         Ok(archive) => {
             let (read, mut archive) = grammar::read(number, archive, &mut refusals);
             // After a broken grammar the rest still counts for the digests.
-            let end = io::copy(&mut archive, &mut io::sink()).map_err(|error| error.to_string()).and_then(|_| archive.finish());
+            let end = io::copy(&mut archive, &mut io::sink())
+                .map_err(|error| error.to_string())
+                .and_then(|_| archive.finish());
             let (diff_id, end) = match end {
                 Ok(diff_id) => (Some(diff_id), None),
                 Err(reason) => (None, Some(Refusal::LayerCompressionAmbiguous { layer: number, reason })),

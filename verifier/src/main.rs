@@ -14,7 +14,9 @@ use clap::Parser;
 /// Judges a release's files, offline, and says why.
 #[derive(Parser)]
 #[command(name = "verify-release", version, about, max_term_width = 100)]
-#[command(after_help = "Exit codes: 0 accepted, 1 refused, 2 could not look (path, trust, usage).\nNothing is fetched and nothing is written: no network, no other program.")]
+#[command(
+    after_help = "Exit codes: 0 accepted, 1 refused, 2 could not look (path, trust, usage).\nNothing is fetched and nothing is written: no network, no other program."
+)]
 struct Arguments {
     #[command(subcommand)]
     command: cmd::Command,

@@ -144,7 +144,11 @@ impl Index {
     /// The bytes of `index.json`.
     pub fn render(&self) -> Result<Vec<u8>, OciError> {
         let descriptor = self.manifest.describe(MANIFEST_TYPE, one(REF_NAME, self.version.clone()));
-        Ok(to_canonical(&RawIndex { manifests: vec![descriptor], media_type: INDEX_TYPE.to_owned(), schema_version: 2 })?)
+        Ok(to_canonical(&RawIndex {
+            manifests: vec![descriptor],
+            media_type: INDEX_TYPE.to_owned(),
+            schema_version: 2,
+        })?)
     }
 }
 
@@ -394,7 +398,12 @@ mod tests {
     use super::*;
 
     fn labels() -> Labels {
-        Labels { commit: Digest::of(b"c"), final_diff_id: Digest::of(b"2"), linux: "6.12".into(), version: "0.1.0".into() }
+        Labels {
+            commit: Digest::of(b"c"),
+            final_diff_id: Digest::of(b"2"),
+            linux: "6.12".into(),
+            version: "0.1.0".into(),
+        }
     }
 
     fn manifest() -> Manifest {
@@ -402,7 +411,11 @@ mod tests {
             blob: Blob::of(bytes),
             components: components.iter().map(|&name| name.to_owned()).collect(),
         };
-        Manifest { config: Blob::of(b"config"), layers: vec![layer(b"0", &[]), layer(b"1", &["a", "b"])], labels: labels() }
+        Manifest {
+            config: Blob::of(b"config"),
+            layers: vec![layer(b"0", &[]), layer(b"1", &["a", "b"])],
+            labels: labels(),
+        }
     }
 
     fn config() -> Config {

@@ -40,7 +40,8 @@ impl Certificate {
     pub fn read_armoured(bytes: &[u8]) -> Result<Vec<Self>, OpenPgpError> {
         let fault = |error: pgp::errors::Error| OpenPgpError::Certificate(error.to_string());
         let (certificates, _) = SignedPublicKey::from_armor_many_buf(Cursor::new(bytes)).map_err(fault)?;
-        let certificates = certificates.map(|certificate| certificate.map(Self)).collect::<Result<Vec<_>, _>>().map_err(fault)?;
+        let certificates =
+            certificates.map(|certificate| certificate.map(Self)).collect::<Result<Vec<_>, _>>().map_err(fault)?;
         if certificates.is_empty() {
             return Err(OpenPgpError::Certificate("the file is empty".to_owned()));
         }
@@ -54,21 +55,36 @@ impl Certificate {
 }
 
 /// Verifies an armoured signature file over `data`; the fingerprint of the certificate that made it.
-pub fn verify_armoured(certificates: &[Certificate], data: &[u8], armoured: &[u8], now: Time) -> Result<String, OpenPgpError> {
+pub fn verify_armoured(
+    certificates: &[Certificate],
+    data: &[u8],
+    armoured: &[u8],
+    now: Time,
+) -> Result<String, OpenPgpError> {
     let fault = |error: pgp::errors::Error| OpenPgpError::Malformed(error.to_string());
     let (signatures, _) = DetachedSignature::from_armor_many_buf(Cursor::new(armoured)).map_err(fault)?;
     one(signatures, certificates, data, now)
 }
 
 /// Verifies a binary signature over `data`; the fingerprint of the certificate that made it.
-pub fn verify_binary(certificates: &[Certificate], data: &[u8], binary: &[u8], now: Time) -> Result<String, OpenPgpError> {
+pub fn verify_binary(
+    certificates: &[Certificate],
+    data: &[u8],
+    binary: &[u8],
+    now: Time,
+) -> Result<String, OpenPgpError> {
     let fault = |error: pgp::errors::Error| OpenPgpError::Malformed(error.to_string());
     one(DetachedSignature::from_bytes_many(Cursor::new(binary)).map_err(fault)?, certificates, data, now)
 }
 
 type Signatures<'a> = Box<dyn Iterator<Item = pgp::errors::Result<DetachedSignature>> + 'a>;
 
-fn one(mut signatures: Signatures<'_>, certificates: &[Certificate], data: &[u8], now: Time) -> Result<String, OpenPgpError> {
+fn one(
+    mut signatures: Signatures<'_>,
+    certificates: &[Certificate],
+    data: &[u8],
+    now: Time,
+) -> Result<String, OpenPgpError> {
     let first = signatures.next().ok_or_else(|| OpenPgpError::Malformed("there is none".to_owned()))?;
     let signature = first.map_err(|error| OpenPgpError::Malformed(error.to_string()))?.signature;
     if signatures.next().is_some() {
@@ -92,19 +108,20 @@ impl Certificate {
     fn judge(&self, signature: &Signature, data: &[u8], now: Time) -> Result<(), OpenPgpError> {
         let primary = &self.0.primary_key;
         if names(signature, primary) {
-            let flags = self.latest_self_signature(now).ok_or(OpenPgpError::Invalid("the certificate has no valid self-signature"))?;
+            let flags = self
+                .latest_self_signature(now)
+                .ok_or(OpenPgpError::Invalid("the certificate has no valid self-signature"))?;
             self.primary_usable(now)?;
             if !flags.key_flags().sign() {
                 return Err(OpenPgpError::Invalid("the key is not for signing"));
             }
             return counts(signature, primary, data, now);
         }
-        for subkey in self.0.public_subkeys.iter().filter(|subkey| names(signature, &subkey.key)) {
-            self.primary_usable(now)?;
-            self.subkey_usable(subkey, now)?;
-            return counts(signature, &subkey.key, data, now);
-        }
-        Err(OpenPgpError::UnknownKey)
+        let subkey = self.0.public_subkeys.iter().find(|subkey| names(signature, &subkey.key));
+        let subkey = subkey.ok_or(OpenPgpError::UnknownKey)?;
+        self.primary_usable(now)?;
+        self.subkey_usable(subkey, now)?;
+        counts(signature, &subkey.key, data, now)
     }
 
     /// The self-signature that governs the primary key: the latest that is valid.
@@ -117,7 +134,10 @@ impl Certificate {
                     && signature.verify_certification(primary, Tag::UserId, &user.id).is_ok()
             })
         });
-        certifications.chain(direct).filter(|signature| strong(signature) && current(signature, now)).max_by_key(|signature| signature.created())
+        certifications
+            .chain(direct)
+            .filter(|signature| strong(signature) && current(signature, now))
+            .max_by_key(|signature| signature.created())
     }
 
     fn primary_usable(&self, now: Time) -> Result<(), OpenPgpError> {
@@ -126,13 +146,17 @@ impl Certificate {
         if self.0.details.revocation_signatures.iter().any(|signature| signature.verify_key(primary).is_ok()) {
             return Err(OpenPgpError::Invalid("the certificate is revoked"));
         }
-        let governing = self.latest_self_signature(now).ok_or(OpenPgpError::Invalid("the certificate has no valid self-signature"))?;
+        let governing = self
+            .latest_self_signature(now)
+            .ok_or(OpenPgpError::Invalid("the certificate has no valid self-signature"))?;
         unexpired(primary, governing, now)
     }
 
     fn subkey_usable(&self, subkey: &SignedPublicSubKey, now: Time) -> Result<(), OpenPgpError> {
         let primary = &self.0.primary_key;
-        let own = || subkey.signatures.iter().filter(|signature| signature.verify_subkey_binding(primary, &subkey.key).is_ok());
+        let own = || {
+            subkey.signatures.iter().filter(|signature| signature.verify_subkey_binding(primary, &subkey.key).is_ok())
+        };
         if own().any(|signature| signature.typ() == Some(SignatureType::SubkeyRevocation)) {
             return Err(OpenPgpError::Invalid("the subkey is revoked"));
         }
@@ -140,7 +164,9 @@ impl Certificate {
             .filter(|signature| strong(signature) && current(signature, now))
             .max_by_key(|signature| signature.created())
             .ok_or(OpenPgpError::Invalid("the subkey is not bound to its certificate"))?;
-        let back = binding.embedded_signature().is_some_and(|back| strong(back) && back.verify_primary_key_binding(&subkey.key, primary).is_ok());
+        let back = binding
+            .embedded_signature()
+            .is_some_and(|back| strong(back) && back.verify_primary_key_binding(&subkey.key, primary).is_ok());
         if !binding.key_flags().sign() || !back {
             return Err(OpenPgpError::Invalid("the subkey is not for signing"));
         }

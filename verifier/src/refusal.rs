@@ -299,7 +299,9 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), Refusal::ALL.len());
-        assert!(Refusal::ALL.iter().all(|name| explain(name).is_some_and(|text| text.len() > 60 && text.ends_with('.'))));
+        assert!(
+            Refusal::ALL.iter().all(|name| explain(name).is_some_and(|text| text.len() > 60 && text.ends_with('.')))
+        );
         assert_eq!(explain("Nonsense"), None);
     }
 

@@ -175,7 +175,11 @@ mod tests {
         refuse(&|release| release.number = 0);
         refuse(&|release| release.expires = release.created);
         let text = String::from_utf8(sample().render().unwrap()).unwrap();
-        for (from, to) in [("\"schema\":1,", "\"schema\":1,\"sigs\":[],"), ("\"number\":7,", ""), ("\"number\":7", "\"number\":\"7\"")] {
+        for (from, to) in [
+            ("\"schema\":1,", "\"schema\":1,\"sigs\":[],"),
+            ("\"number\":7,", ""),
+            ("\"number\":7", "\"number\":\"7\""),
+        ] {
             assert!(Release::parse(text.replacen(from, to, 1).as_bytes()).is_err(), "{to}");
         }
     }

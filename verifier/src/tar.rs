@@ -133,7 +133,15 @@ impl Entry {
         let records = self.pax_records(link);
         let mut out = Vec::with_capacity(BLOCK);
         if !records.is_empty() {
-            let header = Header { name: PAX_NAME, mode: 0o644, uid: 0, gid: 0, size: records.len() as u64, type_flag: b'x', link: "" };
+            let header = Header {
+                name: PAX_NAME,
+                mode: 0o644,
+                uid: 0,
+                gid: 0,
+                size: records.len() as u64,
+                type_flag: b'x',
+                link: "",
+            };
             out.extend_from_slice(&header.render());
             out.extend_from_slice(&records);
             out.resize(out.len().next_multiple_of(BLOCK), 0);

@@ -10,7 +10,13 @@ use crate::trust::{KeyId, RoleName, Trust};
 /// The keys that vouch for an envelope, or why they do not suffice.
 ///
 /// Every signature must be good: by a key of the role that counts at `now`, and no key twice.
-pub(crate) fn count(path: &str, envelope: &Envelope, role: RoleName, trust: &Trust, now: Time) -> Result<BTreeSet<KeyId>, Vec<Refusal>> {
+pub(crate) fn count(
+    path: &str,
+    envelope: &Envelope,
+    role: RoleName,
+    trust: &Trust,
+    now: Time,
+) -> Result<BTreeSet<KeyId>, Vec<Refusal>> {
     let pae = envelope.pae();
     let rules = trust.roles().get(role);
     let mut seen = BTreeSet::new();
@@ -70,15 +76,20 @@ mod tests {
             revoked,
         };
         let late = "2028-01-01T00:00:00Z";
-        let release = vec![key(1, false, late), key(2, false, late), key(3, true, late), key(4, false, "2026-02-01T00:00:00Z")];
-        let roles = Roles { build: Role { threshold: 1, keys: vec![key(5, false, late), key(1, false, late)] }, release: Role { threshold: 2, keys: release } };
+        let release =
+            vec![key(1, false, late), key(2, false, late), key(3, true, late), key(4, false, "2026-02-01T00:00:00Z")];
+        let roles = Roles {
+            build: Role { threshold: 1, keys: vec![key(5, false, late), key(1, false, late)] },
+            release: Role { threshold: 2, keys: release },
+        };
         Trust::new(RolesFile { schema: SCHEMA, roles }, (1..=5).map(public), vec![]).unwrap()
     }
 
     fn judge(role: RoleName, signers: &[(u8, &[u8])]) -> Vec<&'static str> {
         let mut envelope = Envelope::unsigned("text/plain", b"payload".to_vec());
         for (seed, message) in signers {
-            let sig: DerSignature = secret(*seed).sign(if message.is_empty() { envelope.pae() } else { message.to_vec() }.as_slice());
+            let sig: DerSignature =
+                secret(*seed).sign(if message.is_empty() { envelope.pae() } else { message.to_vec() }.as_slice());
             envelope.add_signature(public(*seed).id(), sig.as_bytes().to_vec());
         }
         let now = "2026-11-22T00:00:00Z".parse().unwrap();

@@ -180,11 +180,14 @@ impl<'a> Walk<'a> {
 
     /// Whatever the walk did not come to.
     fn leftovers(&mut self, metadata: &Contents) {
-        let mut left: Vec<_> = self.paths.keys().map(|path| (path.to_string(), "the commit does not hold it")).collect();
+        let mut left: Vec<_> =
+            self.paths.keys().map(|path| (path.to_string(), "the commit does not hold it")).collect();
         left.extend(self.dirs.keys().map(|path| (path.to_string(), "the commit does not hold the directory")));
         let trees = metadata.trees.keys().filter(|checksum| !self.trees.contains(checksum));
         let metas = metadata.metas.keys().filter(|checksum| !self.metas.contains(checksum));
-        left.extend(trees.chain(metas).map(|checksum| (checksum.to_string(), "the commit does not lead to the object")));
+        left.extend(
+            trees.chain(metas).map(|checksum| (checksum.to_string(), "the commit does not lead to the object")),
+        );
         left.sort_unstable();
         for (path, reason) in left {
             self.differs(&path, reason);
@@ -200,7 +203,10 @@ impl<'a> Walk<'a> {
         let kernels: Vec<&str> = self.kernels.iter().map(String::as_str).collect();
         if commit.linux().is_none_or(|linux| kernels != [linux]) {
             let found = if kernels.is_empty() { "none".to_owned() } else { kernels.join(", ") };
-            self.unfit(format!("the kernels in it are {found}, its metadata says {}", commit.linux().unwrap_or("nothing")));
+            self.unfit(format!(
+                "the kernels in it are {found}, its metadata says {}",
+                commit.linux().unwrap_or("nothing")
+            ));
         }
         if !commit.bootable() {
             self.unfit("its metadata does not say `ostree.bootable`".to_owned());

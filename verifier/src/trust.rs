@@ -251,7 +251,8 @@ pub struct PublicKey {
 impl PublicKey {
     /// Reads a PEM SubjectPublicKeyInfo.
     pub fn from_pem(pem: &str) -> Result<Self, TrustError> {
-        let (label, document) = Document::from_pem(pem.trim_ascii()).map_err(|error| TrustError::Key(error.to_string()))?;
+        let (label, document) =
+            Document::from_pem(pem.trim_ascii()).map_err(|error| TrustError::Key(error.to_string()))?;
         if label != "PUBLIC KEY" {
             return Err(TrustError::Key(format!("it is labelled `{label}`")));
         }
@@ -260,7 +261,8 @@ impl PublicKey {
 
     /// Reads a DER SubjectPublicKeyInfo.
     pub fn from_der(der: &[u8]) -> Result<Self, TrustError> {
-        let key = p256::ecdsa::VerifyingKey::from_public_key_der(der).map_err(|error| TrustError::Key(error.to_string()))?;
+        let key =
+            p256::ecdsa::VerifyingKey::from_public_key_der(der).map_err(|error| TrustError::Key(error.to_string()))?;
         Ok(Self { id: KeyId(Digest::of(der)), key })
     }
 

@@ -1,4 +1,6 @@
 //! Our reading of OpenPGP against `gpg`, and of a commit's signature against `ostree gpg-sign`.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a helper of tests may panic and print, as tests may")]
+#![allow(clippy::disallowed_methods, reason = "the verifier starts no process; its tests compare it with others")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -83,8 +85,14 @@ fn verdicts_are_those_of_gpg() {
         assert_eq!(verify_binary(&certificates, DATA, &sig, now).unwrap(), fingerprint.to_lowercase());
         assert!(matches!(verify_binary(&certificates, b"other", &sig, now), Err(OpenPgpError::Invalid(_))));
         // The key's expiry counts at the time that is asked about.
-        assert_eq!(verify_binary(&certificates, DATA, &sig, later(31)), Err(OpenPgpError::Invalid("the key is expired")));
-        assert!(matches!(verify_binary(&certificates, DATA, &[sig.clone(), sig.clone()].concat(), now), Err(OpenPgpError::Malformed(_))));
+        assert_eq!(
+            verify_binary(&certificates, DATA, &sig, later(31)),
+            Err(OpenPgpError::Invalid("the key is expired"))
+        );
+        assert!(matches!(
+            verify_binary(&certificates, DATA, &[sig.clone(), sig.clone()].concat(), now),
+            Err(OpenPgpError::Malformed(_))
+        ));
         for cut in 0..sig.len() {
             assert!(verify_binary(&certificates, DATA, &sig[..cut], now).is_err());
         }
@@ -136,7 +144,13 @@ fn a_commit_signed_by_ostree_verifies() {
     let repo = home.path("repo");
     fs::create_dir(home.path("root")).unwrap();
     let ostree = |arguments: &[&str]| {
-        let out = Command::new("ostree").args(arguments).arg("--repo").arg(&repo).current_dir(home.0.path()).output().unwrap();
+        let out = Command::new("ostree")
+            .args(arguments)
+            .arg("--repo")
+            .arg(&repo)
+            .current_dir(home.0.path())
+            .output()
+            .unwrap();
         assert!(out.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&out.stderr));
         String::from_utf8(out.stdout).unwrap().trim().to_owned()
     };
@@ -144,7 +158,9 @@ fn a_commit_signed_by_ostree_verifies() {
     let checksum = ostree(&["commit", "--branch=test", "--tree=dir=root"]);
     let gpg_home = format!("--gpg-homedir={}", home.0.path().display());
     ostree(&["gpg-sign", &gpg_home, &checksum, &fingerprint]);
-    let object = |ending: &str| -> PathBuf { repo.join(Path::new("objects").join(&checksum[..2]).join(format!("{}.{ending}", &checksum[2..]))) };
+    let object = |ending: &str| -> PathBuf {
+        repo.join(Path::new("objects").join(&checksum[..2]).join(format!("{}.{ending}", &checksum[2..])))
+    };
     let meta = fs::read(object("commitmeta")).unwrap();
     let signatures = commitmeta::parse(&meta).unwrap();
     assert_eq!((signatures.len(), commitmeta::render(&signatures)), (1, meta));

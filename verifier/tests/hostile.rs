@@ -1,12 +1,15 @@
 //! Every parser on cut, flipped and random bytes: an answer, never a panic; and whatever is accepted is
 //! spelled as it would be written.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a helper of tests may panic and print, as tests may")]
 
 use secai_verifier::canonical::from_canonical;
 use secai_verifier::digest::Digest;
 use secai_verifier::dsse::Envelope;
 use secai_verifier::oci::{Blob, Config, Index, Labels, Layer, Manifest};
 use secai_verifier::openpgp::{Certificate, verify_armoured, verify_binary};
-use secai_verifier::ostree::{Commit, DirEntry, DirMeta, DirTree, FileEntry, FileHeader, MetadataValue, Xattrs, commitmeta};
+use secai_verifier::ostree::{
+    Commit, DirEntry, DirMeta, DirTree, FileEntry, FileHeader, MetadataValue, Xattrs, commitmeta,
+};
 use secai_verifier::release::{Artifact, Release};
 use secai_verifier::sbom::{Content, File, Owner, OwnerKind, Sbom};
 use secai_verifier::sums::Sums;
@@ -56,8 +59,21 @@ fn samples() -> Vec<Vec<u8>> {
     let date = "2026-11-22T21:00:00Z".parse().unwrap();
     let labels = Labels { commit: digest, final_diff_id: digest, linux: "6.12".into(), version: "1".into() };
     let xattrs = Xattrs::new([(b"user.a".to_vec(), b"1".to_vec())]).unwrap();
-    let file = File { path: "/a\"é".into(), mode: 0o100_644, uid: 0, gid: 0, content: Content::Regular(digest), origin: None, archive_path: None };
-    let sbom = Sbom { name: "a".into(), version: "1".into(), created: date, owners: vec![Owner { kind: OwnerKind::Compose, files: vec![file] }] };
+    let file = File {
+        path: "/a\"é".into(),
+        mode: 0o100_644,
+        uid: 0,
+        gid: 0,
+        content: Content::Regular(digest),
+        origin: None,
+        archive_path: None,
+    };
+    let sbom = Sbom {
+        name: "a".into(),
+        version: "1".into(),
+        created: date,
+        owners: vec![Owner { kind: OwnerKind::Compose, files: vec![file] }],
+    };
     let artifact = Artifact::of(b"x");
     let release = Release {
         channel: "dev".into(),
@@ -73,9 +89,22 @@ fn samples() -> Vec<Vec<u8>> {
     };
     let mut envelope = Envelope::unsigned("text/plain", b"payload".to_vec());
     envelope.add_signature(KeyId(digest), vec![1, 2, 3]);
-    let layer = |bytes: &[u8], components: &[&str]| Layer { blob: Blob::of(bytes), components: components.iter().map(ToString::to_string).collect() };
-    let manifest = Manifest { config: Blob::of(b"c"), layers: vec![layer(b"0", &[]), layer(b"1", &["a"])], labels: labels.clone() };
-    let config = Config { architecture: "amd64".into(), created: date, labels, diff_ids: vec![digest], history: vec!["x".into()] };
+    let layer = |bytes: &[u8], components: &[&str]| Layer {
+        blob: Blob::of(bytes),
+        components: components.iter().map(ToString::to_string).collect(),
+    };
+    let manifest = Manifest {
+        config: Blob::of(b"c"),
+        layers: vec![layer(b"0", &[]), layer(b"1", &["a"])],
+        labels: labels.clone(),
+    };
+    let config = Config {
+        architecture: "amd64".into(),
+        created: date,
+        labels,
+        diff_ids: vec![digest],
+        history: vec!["x".into()],
+    };
     let commit = Commit {
         metadata: vec![("a".into(), MetadataValue::Bool(true)), ("b".into(), MetadataValue::Texts(vec!["x".into()]))],
         subject: "s".into(),
@@ -88,7 +117,8 @@ fn samples() -> Vec<Vec<u8>> {
         dirs: vec![DirEntry { name: "b".into(), tree: digest, meta: digest }],
     };
     let header = FileHeader { uid: 0, gid: 0, mode: 0o120_777, target: Some("t".into()), xattrs: xattrs.clone() };
-    let mut archive: Vec<u8> = preamble(0o755, 0, 0).iter().take(1).flat_map(|(entry, _)| entry.render().unwrap()).collect();
+    let mut archive: Vec<u8> =
+        preamble(0o755, 0, 0).iter().take(1).flat_map(|(entry, _)| entry.render().unwrap()).collect();
     archive.extend(Entry { xattrs: xattrs.clone(), ..Entry::object("é", 0) }.render().unwrap());
     archive.extend([0; 1024]);
     vec![

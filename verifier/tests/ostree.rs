@@ -1,4 +1,6 @@
 //! Our reading of OSTree's objects against OSTree's own tool.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a helper of tests may panic and print, as tests may")]
+#![allow(clippy::disallowed_methods, reason = "the verifier starts no process; its tests compare it with others")]
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -6,7 +8,9 @@ use std::path::Path;
 use std::process::Command;
 
 use secai_verifier::digest::Digest;
-use secai_verifier::ostree::{Commit, DirEntry, DirMeta, DirTree, FileEntry, FileHasher, FileHeader, MetadataValue, Xattrs};
+use secai_verifier::ostree::{
+    Commit, DirEntry, DirMeta, DirTree, FileEntry, FileHasher, FileHeader, MetadataValue, Xattrs,
+};
 
 fn run(command: &mut Command) -> String {
     let out = command.output().unwrap();
@@ -41,7 +45,8 @@ fn objects(dir: &Path) -> (Digest, Digest) {
             continue;
         }
         let target = found.is_symlink().then(|| fs::read_link(&path).unwrap().into_os_string().into_string().unwrap());
-        let header = FileHeader { uid: found.uid(), gid: found.gid(), mode: found.mode(), target, xattrs: xattrs(&path) };
+        let header =
+            FileHeader { uid: found.uid(), gid: found.gid(), mode: found.mode(), target, xattrs: xattrs(&path) };
         let mut hasher = FileHasher::new(&header).unwrap();
         if found.is_file() {
             hasher.update(&fs::read(&path).unwrap());

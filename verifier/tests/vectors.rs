@@ -1,4 +1,5 @@
 //! The literal vectors of `spec/vectors/`: made by other programs, read by ours.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a helper of tests may panic and print, as tests may")]
 
 use std::fs;
 use std::path::Path;
@@ -19,7 +20,11 @@ fn text(value: &Value) -> String {
 }
 
 fn hex(value: &Value) -> Vec<u8> {
-    text(value).as_bytes().chunks(2).map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+    text(value)
+        .as_bytes()
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap())
+        .collect()
 }
 
 fn number(value: &Value) -> u32 {
@@ -57,7 +62,9 @@ fn file_objects() {
 #[test]
 fn directories() {
     let vector_tree = vector("dirtree.json");
-    let files = list(&vector_tree["files"]).iter().map(|entry| FileEntry { name: text(&entry[0]), file: text(&entry[1]).parse().unwrap() });
+    let files = list(&vector_tree["files"])
+        .iter()
+        .map(|entry| FileEntry { name: text(&entry[0]), file: text(&entry[1]).parse().unwrap() });
     let tree = DirTree { files: files.collect(), dirs: vec![] };
     assert_eq!(tree.render().unwrap(), hex(&vector_tree["bytes"]));
     assert_eq!(Digest::of(&hex(&vector_tree["bytes"])).to_string(), text(&vector_tree["checksum"]));
@@ -69,7 +76,10 @@ fn directories() {
 #[test]
 fn pre_authentication_encoding() {
     let vector = vector("pae.json");
-    assert_eq!(dsse::pae(&text(&vector["payloadType"]), text(&vector["payload"]).as_bytes()), text(&vector["pae"]).as_bytes());
+    assert_eq!(
+        dsse::pae(&text(&vector["payloadType"]), text(&vector["payload"]).as_bytes()),
+        text(&vector["pae"]).as_bytes()
+    );
 }
 
 #[test]
@@ -84,7 +94,14 @@ fn tar_entries() {
         }
         let kind = Kind::Regular(u64::from(number(&entry["size"])));
         let (uid, gid) = (number(&entry["uid"]), number(&entry["gid"]));
-        let entry = Entry { path: text(&entry["path"]), kind, mode: mode(&entry["mode"]), uid, gid, xattrs: xattrs(&entry["xattrs"]) };
+        let entry = Entry {
+            path: text(&entry["path"]),
+            kind,
+            mode: mode(&entry["mode"]),
+            uid,
+            gid,
+            xattrs: xattrs(&entry["xattrs"]),
+        };
         assert_eq!(entry.render().unwrap(), blocks, "{}", entry.path);
         archive.extend(blocks);
         archive.resize(archive.len() + usize::try_from(entry.size().next_multiple_of(BLOCK as u64)).unwrap(), 0);

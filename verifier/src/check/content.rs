@@ -16,10 +16,20 @@ use crate::sbom::{OwnerKind, Sbom, SbomError};
 use crate::{accounts, tree};
 
 /// Reads every layer and compares it; counts when there was nothing to refuse.
-pub(super) fn read(bundle: &Bundle, documents: &Documents, stages: &mut Stages, digests: &mut Digests) -> Result<Option<Summary>, Fault> {
+pub(super) fn read(
+    bundle: &Bundle,
+    documents: &Documents,
+    stages: &mut Stages,
+    digests: &mut Digests,
+) -> Result<Option<Summary>, Fault> {
     let Some(manifest) = &documents.manifest else {
         // The SBOM is judged in itself all the same.
-        documents.sbom().map(Sbom::parse).and_then(Result::err).into_iter().for_each(|error| stages.sbom.add(malformed(&error)));
+        documents
+            .sbom()
+            .map(Sbom::parse)
+            .and_then(Result::err)
+            .into_iter()
+            .for_each(|error| stages.sbom.add(malformed(&error)));
         return Ok(None);
     };
     unreferenced(bundle, documents, manifest, stages);
@@ -53,7 +63,10 @@ fn unreferenced(bundle: &Bundle, documents: &Documents, manifest: &Manifest, sta
     reached.insert(manifest.config.digest);
     reached.extend(documents.image().map(|image| image.digest));
     for (path, _) in bundle.files() {
-        let blob = path.strip_prefix(BLOBS_DIR).and_then(|rest| rest.strip_prefix('/')).and_then(|hex| hex.parse::<Digest>().ok());
+        let blob = path
+            .strip_prefix(BLOBS_DIR)
+            .and_then(|rest| rest.strip_prefix('/'))
+            .and_then(|hex| hex.parse::<Digest>().ok());
         if let Some(blob) = blob.filter(|blob| !reached.contains(blob)) {
             stages.image.add(Refusal::BlobUnreferenced { blob: hex(&blob) });
         }
@@ -63,7 +76,11 @@ fn unreferenced(bundle: &Bundle, documents: &Documents, manifest: &Manifest, sta
 type ReadLayers = Vec<Option<Layer>>;
 
 /// Layers on every core, the largest first, while this thread reads the SBOM. Absent blobs stay `None`.
-fn read_layers(bundle: &Bundle, manifest: &Manifest, documents: &Documents) -> Result<(ReadLayers, Option<Result<Sbom, SbomError>>), Fault> {
+fn read_layers(
+    bundle: &Bundle,
+    manifest: &Manifest,
+    documents: &Documents,
+) -> Result<(ReadLayers, Option<Result<Sbom, SbomError>>), Fault> {
     let mut order: Vec<(usize, Blob)> = manifest.layers.iter().map(|layer| layer.blob).enumerate().collect();
     order.retain(|(_, blob)| bundle.size(&blob_path(&blob.digest)).is_some());
     order.sort_by_key(|(_, blob)| blob.size);
@@ -99,7 +116,13 @@ fn read_layers(bundle: &Bundle, manifest: &Manifest, documents: &Documents) -> R
 }
 
 /// What each layer is in itself; the contents when every layer's could be read.
-fn judge_layers(manifest: &Manifest, documents: &Documents, layers: ReadLayers, stages: &mut Stages, digests: &mut Digests) -> Option<Vec<Contents>> {
+fn judge_layers(
+    manifest: &Manifest,
+    documents: &Documents,
+    layers: ReadLayers,
+    stages: &mut Stages,
+    digests: &mut Digests,
+) -> Option<Vec<Contents>> {
     let mut contents = Vec::with_capacity(layers.len());
     for (number, (described, layer)) in manifest.layers.iter().zip(layers).enumerate() {
         let path = blob_path(&described.blob.digest);
@@ -128,7 +151,9 @@ fn judge_commit(documents: &Documents, layers: &[Contents], stages: &mut Stages)
     }
     match Commit::parse(bytes) {
         Ok(commit) => stages.commit.extend(tree::compare(&commit, layers)),
-        Err(error) => stages.commit.add(Refusal::CommitMalformed { path: COMMIT_OBJECT.to_owned(), reason: error.to_string() }),
+        Err(error) => {
+            stages.commit.add(Refusal::CommitMalformed { path: COMMIT_OBJECT.to_owned(), reason: error.to_string() })
+        }
     }
 }
 

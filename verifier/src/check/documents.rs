@@ -97,7 +97,12 @@ impl Source<'_> {
     }
 
     /// Parses one of the image's documents.
-    fn parsed<T>(&mut self, path: &str, parsed: Result<T, OciError>, malformed: impl Fn(String) -> Refusal) -> Option<T> {
+    fn parsed<T>(
+        &mut self,
+        path: &str,
+        parsed: Result<T, OciError>,
+        malformed: impl Fn(String) -> Refusal,
+    ) -> Option<T> {
         let error = match parsed {
             Ok(document) => return Some(document),
             Err(error) => error,
@@ -163,7 +168,10 @@ impl Documents {
                     ReleaseError::Json(json) => not_canonical(RELEASE, json),
                     _ => None,
                 };
-                source.stages.release.add(refusal.unwrap_or_else(|| Refusal::ReleaseMalformed { reason: error.to_string() }));
+                source
+                    .stages
+                    .release
+                    .add(refusal.unwrap_or_else(|| Refusal::ReleaseMalformed { reason: error.to_string() }));
             }
         }
         Ok(())
@@ -172,16 +180,22 @@ impl Documents {
     fn read_commit(&mut self, source: &mut Source<'_>) -> Result<(), Fault> {
         let malformed = |path: &str, reason: String| Refusal::CommitMalformed { path: path.to_owned(), reason };
         if let Some(bytes) = source.take(COMMIT_OBJECT, METADATA_BYTES_MAX)? {
-            let parsed = Commit::parse(&bytes).map_err(|error| source.stages.commit.add(malformed(COMMIT_OBJECT, error.to_string())));
+            let parsed = Commit::parse(&bytes)
+                .map_err(|error| source.stages.commit.add(malformed(COMMIT_OBJECT, error.to_string())));
             self.commit = Some((Digest::of(&bytes), parsed.ok()));
             self.commit_bytes = bytes;
         }
         self.commit_signatures = Some(Vec::new());
         if let Some(bytes) = source.take_optional(COMMIT_META, METADATA_BYTES_MAX)? {
             let parsed = commitmeta::parse(&bytes).map_err(|error| error.to_string()).and_then(|signatures| {
-                if signatures.len() > SIGNATURES_MAX { Err(format!("it has more than {SIGNATURES_MAX} signatures")) } else { Ok(signatures) }
+                if signatures.len() > SIGNATURES_MAX {
+                    Err(format!("it has more than {SIGNATURES_MAX} signatures"))
+                } else {
+                    Ok(signatures)
+                }
             });
-            self.commit_signatures = parsed.map_err(|reason| source.stages.signatures.add(malformed(COMMIT_META, reason))).ok();
+            self.commit_signatures =
+                parsed.map_err(|reason| source.stages.signatures.add(malformed(COMMIT_META, reason))).ok();
         }
         Ok(())
     }
@@ -229,7 +243,13 @@ impl Documents {
     /// Counts signatures over what they sign; what they sign is not looked at.
     pub(super) fn judge_signatures(&self, trust: &Trust, now: Time, stages: &mut Stages) -> Signed {
         let mut signed = Signed::default();
-        let mut count = |path, envelope: &Option<Envelope>, role| match threshold::count(path, envelope.as_ref()?, role, trust, now) {
+        let mut count = |path, envelope: &Option<Envelope>, role| match threshold::count(
+            path,
+            envelope.as_ref()?,
+            role,
+            trust,
+            now,
+        ) {
             Ok(keys) => Some(keys),
             Err(refusals) => {
                 stages.signatures.extend(refusals);
@@ -239,7 +259,8 @@ impl Documents {
         signed.release = count(RELEASE, &self.release_envelope, RoleName::Release);
         signed.build = count(SBOM_STATEMENT, &self.sbom_envelope, RoleName::Build);
         if trust.certificates().is_empty() {
-            signed.openpgp_not_judged = self.sums_signature.is_some() || self.commit_signatures.as_ref().is_some_and(|list| !list.is_empty());
+            signed.openpgp_not_judged =
+                self.sums_signature.is_some() || self.commit_signatures.as_ref().is_some_and(|list| !list.is_empty());
             return signed;
         }
         if let (Some(signature), Some((_, sums))) = (&self.sums_signature, &self.sums) {
@@ -258,7 +279,13 @@ impl Documents {
     }
 
     /// One good signature suffices: others may be of people whom this trust directory does not know.
-    fn judge_commit_signatures(&self, signatures: &[Vec<u8>], trust: &Trust, now: Time, good: &mut BTreeSet<String>) -> Option<Refusal> {
+    fn judge_commit_signatures(
+        &self,
+        signatures: &[Vec<u8>],
+        trust: &Trust,
+        now: Time,
+        good: &mut BTreeSet<String>,
+    ) -> Option<Refusal> {
         let mut refusal = Refusal::CommitSignatureMissing {};
         for signature in signatures {
             match openpgp::verify_binary(trust.certificates(), &self.commit_bytes, signature, now) {
@@ -335,7 +362,8 @@ impl Documents {
             differ("annotations and Labels");
         }
         if config.diff_ids.len() != manifest.layers.len() {
-            let reason = format!("it has {} diff_ids, the manifest has {} layers", config.diff_ids.len(), manifest.layers.len());
+            let reason =
+                format!("it has {} diff_ids, the manifest has {} layers", config.diff_ids.len(), manifest.layers.len());
             refusals.push(Refusal::ConfigMalformed { reason });
         }
         refusals
@@ -369,11 +397,17 @@ pub(super) fn compare_sums(bundle: &Bundle, documents: &Documents, digests: &Dig
     for (path, _) in bundle.files().filter(|(path, _)| ![SUMS, SUMS_SIGNATURE].contains(path)) {
         match (sums.get(path), digests.get(path)) {
             (None, _) => stages.sums.add(Refusal::SumsOmitFile { path: path.to_owned() }),
-            (Some(listed), Some(found)) if listed != found => stages.sums.add(Refusal::SumsDigestDiffers { path: path.to_owned() }),
+            (Some(listed), Some(found)) if listed != found => {
+                stages.sums.add(Refusal::SumsDigestDiffers { path: path.to_owned() })
+            }
             _ => {}
         }
     }
-    for (path, _) in sums.lines().iter().filter(|(path, _)| bundle.size(path).is_none() || [SUMS, SUMS_SIGNATURE].contains(&path.as_str())) {
+    for (path, _) in sums
+        .lines()
+        .iter()
+        .filter(|(path, _)| bundle.size(path).is_none() || [SUMS, SUMS_SIGNATURE].contains(&path.as_str()))
+    {
         stages.sums.add(Refusal::SumsNameAbsentFile { path: path.clone() });
     }
 }

@@ -164,11 +164,26 @@ fn json(verdict: &Verdict, took: Duration) -> Result<String, Failure> {
                 layers: summary.layers,
             };
             let release = Some(statement.release());
-            Report { verdict: "accepted", refusals: Vec::new(), more_of: Vec::new(), release, content: Some(content), seconds }
+            Report {
+                verdict: "accepted",
+                refusals: Vec::new(),
+                more_of: Vec::new(),
+                release,
+                content: Some(content),
+                seconds,
+            }
         }
         Verdict::Refused(refusals) => {
-            let lines = refusals.iter().map(|refusal| Line { name: refusal.name(), detail: refusal.to_string() }).collect();
-            Report { verdict: "refused", refusals: lines, more_of: cut_names(refusals), release: None, content: None, seconds }
+            let lines =
+                refusals.iter().map(|refusal| Line { name: refusal.name(), detail: refusal.to_string() }).collect();
+            Report {
+                verdict: "refused",
+                refusals: lines,
+                more_of: cut_names(refusals),
+                release: None,
+                content: None,
+                seconds,
+            }
         }
     };
     Ok(format!("{}\n", serde_json::to_string(&report)?))

@@ -124,7 +124,9 @@ impl<R: BufRead> Layer<'_, R> {
     /// Takes a repository object of plain mode and owner, and compares its bytes with its name.
     fn object(&mut self, entry: &Entry, checksum: Digest, limit: u64) -> Result<Vec<u8>, Stop> {
         if *entry != Entry::object(entry.path.clone(), entry.size()) {
-            return Err(self.broken(&entry.path, "an object here is a regular file, 0644 0:0, without extended attributes"));
+            return Err(
+                self.broken(&entry.path, "an object here is a regular file, 0644 0:0, without extended attributes")
+            );
         }
         let bytes = self.data(entry, limit)?;
         self.compare(entry, checksum, Digest::of(&bytes));
@@ -159,7 +161,9 @@ impl<R: BufRead> Layer<'_, R> {
             }
             let bytes = self.object(&entry, checksum, METADATA_BYTES_MAX)?;
             let parsed: Result<(), ObjectError> = match kind {
-                ObjectKind::DirTree => DirTree::parse(&bytes).map(|tree| drop(self.contents.trees.insert(checksum, tree))),
+                ObjectKind::DirTree => {
+                    DirTree::parse(&bytes).map(|tree| drop(self.contents.trees.insert(checksum, tree)))
+                }
                 _ => DirMeta::parse(&bytes).map(|meta| drop(self.contents.metas.insert(checksum, meta))),
             };
             if let Err(error) = parsed {
@@ -223,7 +227,9 @@ impl<R: BufRead> Layer<'_, R> {
     }
 
     fn xattrs_link(&mut self, entry: &Entry, fresh: Option<Digest>) -> Result<(Digest, Digest), Stop> {
-        let (Some((checksum, ObjectKind::FileXattrsLink)), Kind::HardLink(target)) = (parse_object_path(&entry.path), &entry.kind) else {
+        let (Some((checksum, ObjectKind::FileXattrsLink)), Kind::HardLink(target)) =
+            (parse_object_path(&entry.path), &entry.kind)
+        else {
             return Err(self.broken(&entry.path, "a file object begins with the hard link to its extended attributes"));
         };
         let plain = Entry { kind: Kind::HardLink(target.clone()), ..Entry::object(entry.path.clone(), 0) };
@@ -249,7 +255,8 @@ impl<R: BufRead> Layer<'_, R> {
             Kind::Symlink(target) => (S_IFLNK, Some(target.clone())),
             _ => return Err(self.broken(&entry.path, "a file object is a regular file or a symbolic link")),
         };
-        let header = FileHeader { uid: entry.uid, gid: entry.gid, mode: kind | entry.mode, target, xattrs: stored.clone() };
+        let header =
+            FileHeader { uid: entry.uid, gid: entry.gid, mode: kind | entry.mode, target, xattrs: stored.clone() };
         let mut object = FileHasher::new(&header).map_err(|error| self.broken(&entry.path, &error.to_string()))?;
         let mut plain = Sha256::new();
         self.reader
@@ -269,7 +276,8 @@ impl<R: BufRead> Layer<'_, R> {
 
     /// The paths that hold the object just read: at least one, ascending.
     fn paths(&mut self, object: &Entry) -> Result<(), Stop> {
-        let position = u32::try_from(self.contents.files.len() - 1).map_err(|_| self.broken(&object.path, "too many objects"))?;
+        let position =
+            u32::try_from(self.contents.files.len() - 1).map_err(|_| self.broken(&object.path, "too many objects"))?;
         let link = Entry { kind: Kind::HardLink(object.path.clone()), xattrs: Xattrs::EMPTY, ..object.clone() };
         let wanted = if object.kind == Kind::Regular(0) { object.clone() } else { link };
         let mut before = String::new();
@@ -305,7 +313,9 @@ impl<R: BufRead> Layer<'_, R> {
             match (dirs.next(), wanted.next()) {
                 (None, None) => return Ok(()),
                 (Some(dir), Some(parent)) if dir == parent => {}
-                (Some(dir), Some(parent)) if dir > parent => return Err(self.broken(parent, "a path lies in it, but it has no entry")),
+                (Some(dir), Some(parent)) if dir > parent => {
+                    return Err(self.broken(parent, "a path lies in it, but it has no entry"));
+                }
                 (None, Some(parent)) => return Err(self.broken(parent, "a path lies in it, but it has no entry")),
                 (Some(dir), _) => return Err(self.broken(dir, "no path of this layer lies in it")),
             }

@@ -55,7 +55,9 @@ impl<R: Read> Read for Blob<R> {
 
 impl<R: Read> BufRead for Blob<R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.at >= self.buffer.len() && let Err(failure) = self.refill() {
+        if self.at >= self.buffer.len()
+            && let Err(failure) = self.refill()
+        {
             let kind = failure.kind();
             self.failure.get_or_insert(failure);
             return Err(kind.into());

@@ -70,7 +70,7 @@ fn pad(out: &mut Vec<u8>, alignment: usize) {
 }
 
 /// The members of a tuple.
-pub fn read_tuple<'a, const N: usize>(data: &'a [u8], shapes: [Shape; N]) -> Result<[&'a [u8]; N], GvariantError> {
+pub fn read_tuple<const N: usize>(data: &[u8], shapes: [Shape; N]) -> Result<[&[u8]; N], GvariantError> {
     let size = offset_size(data.len());
     let mut members = [&data[..0]; N];
     let mut at = 0_usize;
@@ -92,7 +92,8 @@ pub fn read_tuple<'a, const N: usize>(data: &'a [u8], shapes: [Shape; N]) -> Res
             return Err(GvariantError::Short);
         }
         // An empty member may begin in the padding that would have come before it.
-        *member = if start > end && end >= at { &data[..0] } else { data.get(start..end).ok_or(GvariantError::Offset)? };
+        *member =
+            if start > end && end >= at { &data[..0] } else { data.get(start..end).ok_or(GvariantError::Offset)? };
         at = end;
     }
     Ok(members)

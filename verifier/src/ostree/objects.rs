@@ -215,7 +215,11 @@ impl DirTree {
         }
         for entry in read_array(dirs, 1)? {
             let [name, subtree, meta] = read_tuple(entry, [BYTES, BYTES, BYTES])?;
-            tree.dirs.push(DirEntry { name: read_text(name)?.to_owned(), tree: checksum(subtree)?, meta: checksum(meta)? });
+            tree.dirs.push(DirEntry {
+                name: read_text(name)?.to_owned(),
+                tree: checksum(subtree)?,
+                meta: checksum(meta)?,
+            });
         }
         if tree.render()? != bytes {
             return Err(ObjectError::NotNormal);
@@ -246,7 +250,8 @@ impl DirTree {
             return Err(ObjectError::Name(name.to_owned()));
         }
         let disorder = |(before, after): (&str, &str)| (before >= after).then(|| after.to_owned());
-        let twice = || self.dirs.iter().find(|dir| self.files.binary_search_by(|file| file.name.cmp(&dir.name)).is_ok());
+        let twice =
+            || self.dirs.iter().find(|dir| self.files.binary_search_by(|file| file.name.cmp(&dir.name)).is_ok());
         let fault = files()
             .zip(files().skip(1))
             .chain(dirs().zip(dirs().skip(1)))
@@ -342,7 +347,9 @@ impl FileHeader {
     pub fn render(&self) -> Result<Vec<u8>, ObjectError> {
         let target = match (self.mode & S_IFMT, &self.target) {
             (S_IFREG, None) if self.mode & !(S_IFMT | 0o7777) == 0 => "",
-            (S_IFLNK, Some(target)) if self.mode == S_IFLNK | 0o777 && !target.is_empty() && !target.contains('\0') => target,
+            (S_IFLNK, Some(target)) if self.mode == S_IFLNK | 0o777 && !target.is_empty() && !target.contains('\0') => {
+                target
+            }
             (S_IFREG, Some(_)) | (S_IFLNK, _) if self.mode & !(S_IFMT | 0o7777) == 0 => {
                 let bits_fit = self.mode & S_IFMT == S_IFREG || self.mode == S_IFLNK | 0o777;
                 return Err(if bits_fit { ObjectError::Target } else { ObjectError::Mode(self.mode) });
@@ -454,9 +461,14 @@ mod tests {
 
     #[test]
     fn each_rule_refuses() {
-        for (mode, target) in
-            [(0o40755, None), (0o100_644, Some("x")), (0o120_777, None), (0o120_755, Some("x")), (0o120_777, Some("")), (0o1_100_644, None)]
-        {
+        for (mode, target) in [
+            (0o40755, None),
+            (0o100_644, Some("x")),
+            (0o120_777, None),
+            (0o120_755, Some("x")),
+            (0o120_777, Some("")),
+            (0o1_100_644, None),
+        ] {
             assert!(header(mode, target).render().is_err(), "{mode:o} {target:?}");
         }
         let refuse = |change: &dyn Fn(&mut DirTree)| {

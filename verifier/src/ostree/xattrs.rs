@@ -65,10 +65,13 @@ impl Xattrs {
 
     /// The bytes of `a(ayay)`.
     pub fn render(&self) -> Vec<u8> {
-        write_array(1, self.0.iter().map(|(name, value)| {
-            let name = [name.as_slice(), &[0]].concat();
-            write_tuple([(Shape::Variable(1), &name), (Shape::Variable(1), value)])
-        }))
+        write_array(
+            1,
+            self.0.iter().map(|(name, value)| {
+                let name = [name.as_slice(), &[0]].concat();
+                write_tuple([(Shape::Variable(1), &name), (Shape::Variable(1), value)])
+            }),
+        )
     }
 
     fn validate(&self) -> Result<(), ObjectError> {

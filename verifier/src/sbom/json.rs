@@ -284,7 +284,9 @@ impl FileJson<'_> {
         for Property { name, value } in self.properties {
             match name.as_ref() {
                 MODE => mode = u32::from_str_radix(&value, 8).ok(),
-                OWNER => owner = value.split_once(':').and_then(|(uid, gid)| Some((uid.parse().ok()?, gid.parse().ok()?))),
+                OWNER => {
+                    owner = value.split_once(':').and_then(|(uid, gid)| Some((uid.parse().ok()?, gid.parse().ok()?)))
+                }
                 TARGET => target = Some(value.into_owned()),
                 ORIGIN if value == "compose" => origin = Some(Origin::Compose),
                 ORIGIN if value == "recipe" => origin = Some(Origin::Recipe),

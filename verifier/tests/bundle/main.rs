@@ -1,6 +1,9 @@
 //! A tiny bundle is accepted; each change to it is refused by its own name, the naive and the re-sealed one.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a helper of tests may panic and print, as tests may")]
+#![allow(clippy::disallowed_methods, reason = "the verifier starts no process; its tests compare it with others")]
 
 mod make;
+mod openpgp;
 mod program;
 
 use std::fs;
@@ -127,7 +130,9 @@ fn the_tree_of_the_commit() {
     resealed("CommitUnfitToBoot", both("/usr/lib/modules/6.11/vmlinuz"));
     resealed("CommitUnfitToBoot", |plan| plan.extra_dirs.retain(|dir| *dir != "/sysroot"));
     resealed("CommitDiffersFromLayers", |plan| plan.on_commit = Some(Box::new(|commit| commit.tree = Digest::of(b""))));
-    resealed("LabelsDifferFromCommit", |plan| plan.on_commit = Some(Box::new(|commit| commit.timestamp = NOW.parse().unwrap())));
+    resealed("LabelsDifferFromCommit", |plan| {
+        plan.on_commit = Some(Box::new(|commit| commit.timestamp = NOW.parse().unwrap()))
+    });
     resealed("LabelsDifferFromCommit", |plan| plan.on_commit = Some(Box::new(|commit| commit.subject = "x".into())));
 }
 
@@ -156,17 +161,29 @@ fn the_archive_of_a_layer() {
     };
     resealed("LayerGrammarBroken", entries(|entries| drop(entries.remove(3))));
     resealed("LayerGrammarBroken", entries(|entries| drop(entries.pop())));
-    resealed("LayerGrammarBroken", entries(|entries| entries.insert(280, (secai_verifier::tar::Entry::object("usr/evil", 0), vec![]))));
-    resealed("LayerGrammarBroken", entries(|entries| entries.push((secai_verifier::tar::Entry::directory("zzz/", 0o755, 0, 0), vec![]))));
-    resealed("LayerOrderWrong", entries(|entries| {
-        let at = entries.iter().position(|(entry, _)| entry.path == "usr/").unwrap();
-        entries.swap(at, at + 1);
-    }));
-    resealed("LayerOrderWrong", entries(|entries| {
-        let at = entries.iter().position(|(entry, _)| entry.path == "usr/empty").unwrap();
-        assert_eq!(entries[at].0.kind, Kind::Regular(0));
-        entries.swap(at, at + 1);
-    }));
+    resealed(
+        "LayerGrammarBroken",
+        entries(|entries| entries.insert(280, (secai_verifier::tar::Entry::object("usr/evil", 0), vec![]))),
+    );
+    resealed(
+        "LayerGrammarBroken",
+        entries(|entries| entries.push((secai_verifier::tar::Entry::directory("zzz/", 0o755, 0, 0), vec![]))),
+    );
+    resealed(
+        "LayerOrderWrong",
+        entries(|entries| {
+            let at = entries.iter().position(|(entry, _)| entry.path == "usr/").unwrap();
+            entries.swap(at, at + 1);
+        }),
+    );
+    resealed(
+        "LayerOrderWrong",
+        entries(|entries| {
+            let at = entries.iter().position(|(entry, _)| entry.path == "usr/empty").unwrap();
+            assert_eq!(entries[at].0.kind, Kind::Regular(0));
+            entries.swap(at, at + 1);
+        }),
+    );
 }
 
 #[test]
@@ -200,7 +217,8 @@ fn documents_of_the_image() {
             config.history.remove(0);
         }));
     });
-    for (which, name) in [("config", "ConfigMalformed"), ("manifest", "ManifestMalformed"), ("index", "IndexMalformed")] {
+    for (which, name) in [("config", "ConfigMalformed"), ("manifest", "ManifestMalformed"), ("index", "IndexMalformed")]
+    {
         resealed(name, move |plan| {
             plan.on_json = Some(Box::new(move |(document, bytes)| {
                 if *document == which {
@@ -222,10 +240,18 @@ fn documents_of_the_image() {
 #[test]
 fn release_and_signatures() {
     resealed("ReleaseNamesAnotherImage", |plan| plan.on_release = Some(Box::new(|release| release.image.size += 1)));
-    resealed("ReleaseNamesAnotherCommit", |plan| plan.on_release = Some(Box::new(|release| release.commit = Digest::of(b""))));
-    resealed("ReleaseNamesAnotherSbom", |plan| plan.on_release = Some(Box::new(|release| release.sbom.digest = Digest::of(b""))));
-    resealed("ReleaseNamesAnotherVersion", |plan| plan.on_release = Some(Box::new(|release| release.version = "0.2.0".into())));
-    resealed("ReleaseExpired", |plan| plan.on_release = Some(Box::new(|release| release.expires = NOW.parse().unwrap())));
+    resealed("ReleaseNamesAnotherCommit", |plan| {
+        plan.on_release = Some(Box::new(|release| release.commit = Digest::of(b"")))
+    });
+    resealed("ReleaseNamesAnotherSbom", |plan| {
+        plan.on_release = Some(Box::new(|release| release.sbom.digest = Digest::of(b"")))
+    });
+    resealed("ReleaseNamesAnotherVersion", |plan| {
+        plan.on_release = Some(Box::new(|release| release.version = "0.2.0".into()))
+    });
+    resealed("ReleaseExpired", |plan| {
+        plan.on_release = Some(Box::new(|release| release.expires = NOW.parse().unwrap()))
+    });
     resealed("ReleaseFromTheFuture", |plan| {
         plan.on_release = Some(Box::new(|release| release.created = "2026-11-22T22:06:00Z".parse().unwrap()));
     });
@@ -246,7 +272,8 @@ fn release_and_signatures() {
     resealed("TooFewSignatures", |plan| plan.on_roles = Some(Box::new(|file| file.roles.release.threshold = 2)));
     resealed("KeyRevoked", |plan| plan.on_roles = Some(Box::new(|file| file.roles.release.keys[0].revoked = true)));
     resealed("KeyOutsideValidity", |plan| {
-        plan.on_roles = Some(Box::new(|file| file.roles.release.keys[0].until = "2026-11-02T00:00:00Z".parse().unwrap()));
+        plan.on_roles =
+            Some(Box::new(|file| file.roles.release.keys[0].until = "2026-11-02T00:00:00Z".parse().unwrap()));
     });
     resealed("SignatureInvalid", |plan| {
         plan.on_envelope = Some(Box::new(|(role, envelope)| {
@@ -289,21 +316,35 @@ fn naive_changes() {
     naive(&["SumsOmitFile"], |bundle| write(bundle, layout::SUMS, b""));
     naive(&["UnexpectedFile"], |bundle| write(bundle, "evil", b""));
     naive(&["UnexpectedFile"], |bundle| fs::create_dir(bundle.join("image/evil")).unwrap());
-    naive(&["BlobUnreferenced", "SumsOmitFile"], |bundle| write(bundle, &layout::blob_path(&Digest::of(b"evil")), b"evil"));
+    naive(&["BlobUnreferenced", "SumsOmitFile"], |bundle| {
+        write(bundle, &layout::blob_path(&Digest::of(b"evil")), b"evil")
+    });
     naive(&["NotARegularFile"], |bundle| std::os::unix::fs::symlink("/", bundle.join("link")).unwrap());
     naive(&["FileMissing", "SumsNameAbsentFile"], |bundle| fs::remove_file(largest(bundle)).unwrap());
-    for path in [layout::SUMS, layout::RELEASE, layout::COMMIT_OBJECT, layout::SBOM_STATEMENT, layout::OCI_LAYOUT, layout::INDEX] {
+    for path in [
+        layout::SUMS,
+        layout::RELEASE,
+        layout::COMMIT_OBJECT,
+        layout::SBOM_STATEMENT,
+        layout::OCI_LAYOUT,
+        layout::INDEX,
+    ] {
         naive(&["FileMissing"], |bundle| fs::remove_file(bundle.join(path)).unwrap());
         naive(&["SumsDigestDiffers"], |bundle| {
             if path == layout::SUMS {
-                return write(bundle, "SHA256SUMS", fs::read_to_string(bundle.join(path)).unwrap().replace('0', "1").as_bytes());
+                return write(
+                    bundle,
+                    "SHA256SUMS",
+                    fs::read_to_string(bundle.join(path)).unwrap().replace('0', "1").as_bytes(),
+                );
             }
             let bytes = fs::read(bundle.join(path)).unwrap();
             write(bundle, path, &bytes[..bytes.len() / 2]);
         });
     }
     naive(&["CommitMalformed"], |bundle| write(bundle, layout::COMMIT_META, b""));
-    let plan = Plan { commit_meta: Some(secai_verifier::ostree::commitmeta::render::<Vec<u8>>(&[])), ..Plan::default() };
+    let plan =
+        Plan { commit_meta: Some(secai_verifier::ostree::commitmeta::render::<Vec<u8>>(&[])), ..Plan::default() };
     assert_eq!(judge(&plan, seal_sums), ["accepted 10 files"]);
 }
 

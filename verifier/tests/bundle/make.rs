@@ -38,7 +38,15 @@ pub struct Node {
 
 impl Node {
     pub fn file(path: &str, data: &[u8], layer: usize) -> Self {
-        Self { path: path.into(), mode: 0o100_755, uid: 0, data: data.into(), target: None, xattrs: Xattrs::EMPTY, layer }
+        Self {
+            path: path.into(),
+            mode: 0o100_755,
+            uid: 0,
+            data: data.into(),
+            target: None,
+            xattrs: Xattrs::EMPTY,
+            layer,
+        }
     }
 
     fn header(&self) -> FileHeader {
@@ -53,7 +61,8 @@ impl Node {
 }
 
 pub fn nodes() -> Vec<Node> {
-    let xattrs = Xattrs::new([(b"user.x".to_vec(), b"1".to_vec()), (b"security.selinux".to_vec(), b"l\0".to_vec())]).unwrap();
+    let xattrs =
+        Xattrs::new([(b"user.x".to_vec(), b"1".to_vec()), (b"security.selinux".to_vec(), b"l\0".to_vec())]).unwrap();
     vec![
         Node::file("/usr/bin/sh", &[7; 5000], 1),
         Node { mode: 0o120_777, target: Some("../bin/sh".into()), data: vec![], ..Node::file("/usr/bin/link", b"", 1) },
@@ -68,6 +77,8 @@ pub fn nodes() -> Vec<Node> {
     ]
 }
 
+/// Entries of a layer with their data.
+pub type Entries = Vec<(Entry, Vec<u8>)>;
 type Hook<T> = Option<Box<dyn Fn(&mut T)>>;
 
 /// What goes into a bundle. Whatever is changed here is sealed afterwards.
@@ -77,7 +88,7 @@ pub struct Plan {
     pub sbom: Vec<Node>,
     pub extra_dirs: Vec<&'static str>,
     pub on_commit: Hook<Commit>,
-    pub on_entries: Hook<(usize, Vec<(Entry, Vec<u8>)>)>,
+    pub on_entries: Hook<(usize, Entries)>,
     pub on_tar: Hook<(usize, Vec<u8>)>,
     pub on_zstd: Hook<(usize, Vec<u8>)>,
     pub on_manifest: Hook<Manifest>,
@@ -209,7 +220,8 @@ fn preamble() -> Vec<(Entry, Vec<u8>)> {
 fn file_layer(nodes: &[Node], layer: usize) -> Vec<(Entry, Vec<u8>)> {
     let nodes: Vec<Node> = nodes.iter().filter(|node| node.layer == layer).cloned().collect();
     let mut entries = preamble();
-    let mut dirs: Vec<String> = dirs_of(&nodes, &[]).iter().map(|dir| format!("{}/", layout::layer_path(dir))).collect();
+    let mut dirs: Vec<String> =
+        dirs_of(&nodes, &[]).iter().map(|dir| format!("{}/", layout::layer_path(dir))).collect();
     // `/usr` is a parent only of what does not lie in `etc`.
     dirs.retain(|dir| nodes.iter().any(|node| layout::layer_path(&node.path).starts_with(dir.as_str())));
     dirs.sort();
@@ -230,7 +242,14 @@ fn file_layer(nodes: &[Node], layer: usize) -> Vec<(Entry, Vec<u8>)> {
         entries.push((Entry { kind: Kind::HardLink(set_path), ..link }, vec![]));
         let path = object_path(&sum, ObjectKind::File);
         let kind = node.target.clone().map_or(Kind::Regular(node.data.len() as u64), Kind::Symlink);
-        let object = Entry { path: path.clone(), kind, mode: node.mode & 0o7777, uid: node.uid, gid: 0, xattrs: node.xattrs.in_pax() };
+        let object = Entry {
+            path: path.clone(),
+            kind,
+            mode: node.mode & 0o7777,
+            uid: node.uid,
+            gid: 0,
+            xattrs: node.xattrs.in_pax(),
+        };
         entries.push((object.clone(), node.data.clone()));
         let mut paths: Vec<&str> = holders.iter().map(|node| layout::layer_path(&node.path)).collect();
         paths.sort_unstable();
@@ -238,7 +257,12 @@ fn file_layer(nodes: &[Node], layer: usize) -> Vec<(Entry, Vec<u8>)> {
             let entry = if object.kind == Kind::Regular(0) {
                 Entry { path: place.into(), ..object.clone() }
             } else {
-                Entry { path: place.into(), kind: Kind::HardLink(path.clone()), xattrs: Xattrs::EMPTY, ..object.clone() }
+                Entry {
+                    path: place.into(),
+                    kind: Kind::HardLink(path.clone()),
+                    xattrs: Xattrs::EMPTY,
+                    ..object.clone()
+                }
             };
             entries.push((entry, vec![]));
         }
@@ -319,7 +343,9 @@ impl Plan {
         let mut first = preamble();
         let commit_entry = Entry::object(object_path(&commit_sum, ObjectKind::Commit), commit_bytes.len() as u64);
         first.push((commit_entry, commit_bytes));
-        first.extend(tree.metadata.iter().map(|(path, bytes)| (Entry::object(path.clone(), bytes.len() as u64), bytes.clone())));
+        first.extend(
+            tree.metadata.iter().map(|(path, bytes)| (Entry::object(path.clone(), bytes.len() as u64), bytes.clone())),
+        );
         first.extend(tree.dirs.iter().map(|dir| directory(dir)));
         let (mut layers, mut diff_ids) = (Vec::new(), Vec::new());
         for number in 0..=self.layers.iter().map(|node| node.layer).max().unwrap_or(0) {
@@ -332,9 +358,17 @@ impl Plan {
             layers.push(Layer { blob: Blob::of(&blob), components });
             write(&bundle, &layout::blob_path(&Digest::of(&blob)), &blob);
         }
-        let labels = Labels { commit: commit_sum, final_diff_id: *diff_ids.last().unwrap(), linux: KERNEL.into(), version: "0.1.0".into() };
+        let labels = Labels {
+            commit: commit_sum,
+            final_diff_id: *diff_ids.last().unwrap(),
+            linux: KERNEL.into(),
+            version: "0.1.0".into(),
+        };
         let history = vec!["test".to_owned(); diff_ids.len()];
-        let config = hook(&self.on_config, Config { architecture: "amd64".into(), created: date, labels: labels.clone(), diff_ids, history });
+        let config = hook(
+            &self.on_config,
+            Config { architecture: "amd64".into(), created: date, labels: labels.clone(), diff_ids, history },
+        );
         let (_, config) = hook(&self.on_json, ("config", config.render().unwrap()));
         write(&bundle, &layout::blob_path(&Digest::of(&config)), &config);
         let manifest = hook(&self.on_manifest, Manifest { config: Blob::of(&config), layers, labels });
@@ -346,7 +380,8 @@ impl Plan {
         write(&bundle, layout::OCI_LAYOUT, OCI_LAYOUT_BYTES);
 
         let document = hook(&self.on_document, hook(&self.on_sbom, self.sbom()).render().unwrap());
-        let payload = hook(&self.on_statement, statement::render("minimal", &Digest::of(&manifest), &document).unwrap());
+        let payload =
+            hook(&self.on_statement, statement::render("minimal", &Digest::of(&manifest), &document).unwrap());
         let mut envelope = Envelope::unsigned(layout::STATEMENT_TYPE, payload);
         sign(&mut envelope, self.build_key);
         let (_, envelope) = hook(&self.on_envelope, ("build", envelope));
@@ -389,9 +424,19 @@ impl Plan {
             .collect();
         files.sort_by(|a, b| a.path.cmp(&b.path));
         let purl = "pkg:deb/debian/all@1";
-        let kind = OwnerKind::Package { name: "all".into(), version: "1".into(), purl: purl.into(), archive: Digest::of(b"deb") };
+        let kind = OwnerKind::Package {
+            name: "all".into(),
+            version: "1".into(),
+            purl: purl.into(),
+            archive: Digest::of(b"deb"),
+        };
         let owners = vec![Owner { kind, files }, Owner { kind: OwnerKind::Compose, files: vec![] }];
-        Sbom { name: "minimal".into(), version: "0.1.0".into(), created: "2026-11-22T20:00:00Z".parse().unwrap(), owners }
+        Sbom {
+            name: "minimal".into(),
+            version: "0.1.0".into(),
+            created: "2026-11-22T20:00:00Z".parse().unwrap(),
+            owners,
+        }
     }
 
     fn trust(&self, dir: &Path) {

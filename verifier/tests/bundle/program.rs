@@ -21,7 +21,11 @@ fn accepted_is_0_refused_is_1_and_the_rest_is_2() {
     Plan::default().make(dir.path());
     let good = run(dir.path(), &JUDGE);
     assert_eq!(good.status.code(), Some(0), "{}", text(&good.stderr));
-    assert!(text(&good.stdout).starts_with("accepted\nname      minimal\nversion   0.1.0\nnumber    7\n"), "{}", text(&good.stdout));
+    assert!(
+        text(&good.stdout).starts_with("accepted\nname      minimal\nversion   0.1.0\nnumber    7\n"),
+        "{}",
+        text(&good.stdout)
+    );
     assert!(good.stderr.is_empty());
     let json = run(dir.path(), &[&JUDGE[..], &["--format", "json"]].concat());
     let value: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
@@ -29,7 +33,11 @@ fn accepted_is_0_refused_is_1_and_the_rest_is_2() {
 
     let late = run(dir.path(), &["bundle", "bundle", "--trust", "trust", "--assume-now", "2027-03-01T00:00:00Z"]);
     assert_eq!(late.status.code(), Some(1));
-    assert!(text(&late.stdout).starts_with("refused\nReleaseExpired: the release expired at"), "{}", text(&late.stdout));
+    assert!(
+        text(&late.stdout).starts_with("refused\nReleaseExpired: the release expired at"),
+        "{}",
+        text(&late.stdout)
+    );
     std::fs::remove_file(dir.path().join("bundle/release.json")).unwrap();
     let json = run(dir.path(), &[&JUDGE[..], &["--format", "json"]].concat());
     let value: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
@@ -51,7 +59,10 @@ fn accepted_is_0_refused_is_1_and_the_rest_is_2() {
         assert!(out.stdout.is_empty() && !out.stderr.is_empty(), "{arguments:?}");
     }
     let absent = text(&run(dir.path(), &["bundle", "absent", "--trust", "trust"]).stderr);
-    assert!(absent.contains("cannot read absent") && absent.contains("because: ") && absent.contains("hint: "), "{absent}");
+    assert!(
+        absent.contains("cannot read absent") && absent.contains("because: ") && absent.contains("hint: "),
+        "{absent}"
+    );
 }
 
 #[test]
