@@ -4,8 +4,8 @@
 mod deploy;
 mod import;
 
+use crate::cache::Cache;
 use crate::error::{At, Error};
-use crate::plan::Cache;
 use crate::tools::mkfs;
 use crate::tools::qemu::{Accelerator, Guest, Watched};
 use regex::Regex;
@@ -56,8 +56,6 @@ pub fn boot(bundle: &Path, options: &BootOptions, cache: &Cache, say: &dyn Fn(&s
     }
     let accelerator = Accelerator::of_this_machine(cache)?;
     let scratch = cache.scratch()?;
-    let lock = fs::File::open(scratch.path()).at("read", scratch.path())?;
-    let _ = rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive);
     let sysroot = scratch.path().join("sysroot");
     say("importing the layers");
     let deployed = deploy::deploy(bundle, &sysroot, &options.append, say)?;

@@ -7,9 +7,10 @@
 mod layer;
 mod pack;
 
+use crate::cache::Cache;
 use crate::commit::Commit;
 use crate::error::{At, Error};
-use crate::plan::{Cache, Plan};
+use crate::plan::Plan;
 use crate::rootfs::Rootfs;
 use crate::stage::{Inputs, State, Workspace};
 use oci_spec::image as spec;

@@ -9,6 +9,7 @@
 pub mod attest;
 pub mod boot;
 pub mod bundle;
+pub mod cache;
 pub mod commit;
 pub mod contents;
 pub mod error;

@@ -1,9 +1,10 @@
 //! The six stages one after the other, as far as asked; each resumes from its stamp.
 
 use crate::bundle::{Act, Bundle, LIFETIME_SECONDS};
+use crate::cache::Cache;
 use crate::error::{At, Error};
 use crate::keys::DevelopmentKeys;
-use crate::plan::{Cache, Plan, PlanOptions};
+use crate::plan::{Plan, PlanOptions};
 use crate::progress::{Stage, Voice};
 use crate::recipe::{OutsideFiles, Recipe};
 use crate::release::{KeyChoice, Keys};

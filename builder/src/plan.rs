@@ -3,9 +3,10 @@
 //! The plan pins packages to exact versions and digests, fetches them into the cache, reads the recipe's
 //! files, fixes the date, and derives each later stage's inputs.
 
+pub use crate::cache::Cache;
 use crate::error::{At, Error};
 use crate::recipe::{FileContent, Recipe};
-use crate::stage::{Inputs, remove};
+use crate::stage::Inputs;
 use crate::tools::apt::{Apt, Package, Unresolved};
 use crate::tools::mmdebstrap;
 use secai_verifier::digest::Digest;
@@ -45,65 +46,6 @@ const READ_BY_DRACUT: &[&str] = &[
     "/usr/lib/tmpfiles.d",
     "/usr/lib/udev",
 ];
-
-/// Where the machine keeps what can be made again.
-#[derive(Debug, Clone)]
-pub struct Cache {
-    root: PathBuf,
-}
-
-impl Cache {
-    /// `$XDG_CACHE_HOME/secai`, else `~/.cache/secai`.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] without a home; I/O.
-    pub fn of_user() -> Result<Cache, Error> {
-        Cache::at(crate::keys::xdg("XDG_CACHE_HOME", ".cache")?.join("secai"))
-    }
-
-    /// A cache in this folder.
-    ///
-    /// # Errors
-    /// I/O.
-    pub fn at(root: PathBuf) -> Result<Cache, Error> {
-        fs::create_dir_all(&root).at("create", &root)?;
-        let root = root.canonicalize().at("read", &root)?;
-        Ok(Cache { root })
-    }
-
-    /// A folder of it, made when absent.
-    ///
-    /// # Errors
-    /// I/O.
-    pub fn folder(&self, name: &str) -> Result<PathBuf, Error> {
-        let dir = self.root.join(name);
-        fs::create_dir_all(&dir).at("create", &dir)?;
-        Ok(dir)
-    }
-
-    /// Its own folder.
-    pub fn root(&self) -> &Path {
-        &self.root
-    }
-
-    /// An empty scratch folder for one step; what a killed step left there is cleared.
-    ///
-    /// # Errors
-    /// I/O.
-    pub fn scratch(&self) -> Result<tempfile::TempDir, Error> {
-        let dir = self.folder("scratch")?;
-        for entry in fs::read_dir(&dir).at("read", &dir)?.filter_map(Result::ok) {
-            let path = entry.path();
-            // A step that still runs holds a lock in its folder.
-            let free = fs::File::open(&path)
-                .is_ok_and(|f| rustix::fs::flock(&f, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok());
-            if free {
-                remove(&path)?;
-            }
-        }
-        tempfile::Builder::new().prefix("step-").tempdir_in(&dir).at("create", &dir)
-    }
-}
 
 /// One file, folder or link of the recipe, as it will be laid.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,8 +7,9 @@ mod clean;
 mod lay;
 mod layout;
 
+use crate::cache::Cache;
 use crate::error::{At, Error};
-use crate::plan::{Cache, Plan, read_by_dracut};
+use crate::plan::{Plan, read_by_dracut};
 use crate::stage::{State, Workspace, remove};
 use crate::tools::chroot::{Access, run_inside};
 use crate::tools::mmdebstrap;
@@ -84,10 +85,6 @@ fn base(plan: &Plan, cache: &Cache, say: &dyn Fn(&str)) -> Result<PathBuf, Error
     }
     say("bootstrapping the base");
     let scratch = cache.scratch()?;
-    // dpkg's own helpers leave root's rights in the chroot: they must be able to pass through.
-    fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755)).at("change", scratch.path())?;
-    let lock = fs::File::open(scratch.path()).at("read", scratch.path())?;
-    let _ = rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive);
     let target = scratch.path().join("base.tar");
     mmdebstrap::bootstrap(
         &plan.recipe.suite,

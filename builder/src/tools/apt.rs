@@ -84,6 +84,8 @@ impl From<Error> for Unresolved {
 pub struct Apt {
     root: PathBuf,
     suite: String,
+    /// apt's own locks fail instead of waiting.
+    _turn: fs::File,
 }
 
 impl Apt {
@@ -107,6 +109,7 @@ impl Apt {
         for dir in ["lists/partial", "archives/partial", "resolved"] {
             fs::create_dir_all(root.join(dir)).at("create", root.join(dir))?;
         }
+        let turn = crate::cache::lock(&root.join(".turn"), rustix::fs::FlockOperation::LockExclusive)?;
         let r = root.display();
         let files = [
             ("status", String::new()),
@@ -128,7 +131,7 @@ impl Apt {
         for (name, text) in files {
             fs::write(root.join(name), text).at("write", root.join(name))?;
         }
-        Ok(Apt { root, suite: suite.into() })
+        Ok(Apt { root, suite: suite.into(), _turn: turn })
     }
 
     fn apt(&self, program: &str) -> Result<Command, Error> {
@@ -281,7 +284,7 @@ impl Apt {
             .apt("apt-get")?
             .args(["install", "-y", "-q", "--download-only", "--no-install-recommends", "--reinstall"])
             .arg("-oAPT::Get::AllowUnauthenticated=false")
-            .args(["-oDebug::NoLocking=1", "--no-remove"])
+            .args(["--no-remove"])
             .args(missing.iter().map(|p| format!("{}={}", p.name, p.version)))
             .stdout(std::process::Stdio::null())
             .stderr(std::process::Stdio::piped())

@@ -1,8 +1,8 @@
 //! QEMU: which accelerator works here, and a guest whose serial console is watched.
 
 use super::{checked, mortal};
+use crate::cache::Cache;
 use crate::error::{At, Error};
-use crate::plan::Cache;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
