@@ -215,7 +215,10 @@ fn xattrs(path: &Path) -> Result<Vec<Xattr>, Error> {
         let mut value = vec![0u8; need];
         let n = rustix::fs::lgetxattr(path, key, &mut value[..]).at("read attributes of", path)?;
         value.truncate(n);
-        pairs.push((name.to_vec(), value));
+        // libostree keeps none without a value; a commit of ours must be the one it would make.
+        if !value.is_empty() {
+            pairs.push((name.to_vec(), value));
+        }
     }
     pairs.sort();
     Ok(pairs)

@@ -109,16 +109,20 @@ fn key(lines: impl Iterator<Item = String>) -> Digest {
 }
 
 /// Entries of the commit's folders whose name in a layer is wanted, sorted.
-fn folders<'a>(commit: &'a Commit, wanted: impl Fn(&str) -> bool + 'a) -> impl Iterator<Item = Entry> + 'a {
-    let mut entries: Vec<Entry> = commit
-        .tree
-        .folders
-        .iter()
-        .filter(move |f| f.path != "/" && f.path != "/sysroot" && wanted(layer_path(&f.path)))
-        .map(|f| Entry::directory(format!("{}/", layer_path(&f.path)), f.mode & 0o7777, f.uid, f.gid))
-        .collect();
+fn folders(commit: &Commit, wanted: impl Fn(&str) -> bool) -> Result<Vec<Entry>, Error> {
+    let mut entries = Vec::new();
+    for folder in &commit.tree.folders {
+        let name = layer_path(&folder.path);
+        if folder.path == "/" || folder.path == "/sysroot" || !wanted(name) {
+            continue;
+        }
+        let xattrs =
+            Xattrs::new(folder.xattrs.iter().cloned()).map_err(|e| Error::Tree(format!("{}: {e}", folder.path)))?;
+        let entry = Entry::directory(format!("{name}/"), folder.mode & 0o7777, folder.uid, folder.gid);
+        entries.push(Entry { xattrs: xattrs.in_pax(), ..entry });
+    }
     entries.sort_by(|a, b| a.path.cmp(&b.path));
-    entries.into_iter()
+    Ok(entries)
 }
 
 /// Layer 0: the commit object, all folder and tree objects, all folders.
@@ -145,7 +149,7 @@ pub fn metadata_layer(commit: &Commit, preamble: &Preamble, dir: &Path) -> Resul
     for (path, bytes) in objects {
         writer.entry_with(&Entry::object(path, bytes.len() as u64), bytes)?;
     }
-    for folder in folders(commit, |_| true) {
+    for folder in folders(commit, |_| true)? {
         writer.entry(&folder)?;
     }
     writer.finish(key, dir)
@@ -174,7 +178,7 @@ pub fn file_layer(
             }
         }
     }
-    let folders: Vec<Entry> = folders(commit, |path| parents.contains(path)).collect();
+    let folders = folders(commit, |path| parents.contains(path))?;
     let root = preamble.first().map(|(e, _)| format!("{e:?}")).unwrap_or_default();
     let key = key(std::iter::once(root)
         .chain(folders.iter().map(|f| format!("{f:?}")))
