@@ -29,12 +29,14 @@
 //! | `SECAI_SKIPS` | file that takes a line for each test that could not run |
 //! | `CI` | a test that cannot run is a failure |
 
+mod ran;
 mod require;
 
 use std::env;
 use std::path::PathBuf;
 use std::process::Command;
 
+pub use ran::{Ran, Scratch, ran};
 pub use require::{Need, Tier, require};
 
 /// One of our programs: the release build that `cargo ci` made, else what lies beside this test.
