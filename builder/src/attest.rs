@@ -30,12 +30,12 @@ pub struct Attestation {
 }
 
 /// What the attestation is made from.
-pub fn inputs(plan: &Plan, commit: &Commit, image: &Image) -> Inputs {
+pub fn inputs(plan: &Plan, commit: &Commit, image: &Image, owners: &[Owner]) -> Inputs {
     Inputs::new()
         .with("builder", &plan.builder)
         .with("commit", commit.checksum)
         .with("image", image.manifest.digest)
-        .with("packages", Digest::of(serde_json::to_string(&plan.packages).unwrap_or_default().as_bytes()))
+        .with("owners", Digest::of(format!("{owners:?}").as_bytes()))
 }
 
 /// Writes the SBOM of the commit, or finds it written.
@@ -50,10 +50,12 @@ pub fn build(
     workspace: &Workspace,
     say: &dyn Fn(&str),
 ) -> Result<Attestation, Error> {
-    let inputs = inputs(plan, commit, image);
+    let inputs = inputs(plan, commit, image, &owners);
     let output = workspace.output("attest");
-    if workspace.state("attest", &inputs) == State::Cached {
-        return read(&output);
+    if workspace.state("attest", &inputs) == State::Cached
+        && let Some(kept) = read(&output)
+    {
+        return Ok(kept);
     }
     let partial = workspace.begin("attest")?;
     say("writing the SBOM");
@@ -71,13 +73,13 @@ pub fn build(
     Ok(Attestation { sbom: Artifact::of(&document), envelope })
 }
 
-fn read(output: &std::path::Path) -> Result<Attestation, Error> {
-    let path = output.join(DOCUMENT);
-    let document = fs::read(&path).at("read", &path)?;
-    let path = output.join(ENVELOPE);
-    let bytes = fs::read(&path).at("read", &path)?;
-    let envelope = Envelope::parse(&bytes).map_err(|e| Error::Unusable { path, reason: e.to_string() })?;
-    Ok(Attestation { sbom: Artifact::of(&document), envelope })
+/// What a finished stage left, if it is still that: the envelope alone counts, and its statement names the document.
+fn read(output: &std::path::Path) -> Option<Attestation> {
+    let envelope = Envelope::parse(&fs::read(output.join(ENVELOPE)).ok()?).ok()?;
+    let statement = statement::parse(&envelope.payload).ok()?;
+    let document = envelope.payload.get(statement.predicate)?;
+    let as_written = Sbom::parse(document).is_ok() && fs::read(output.join(DOCUMENT)).is_ok_and(|d| d == document);
+    as_written.then(|| Attestation { sbom: Artifact::of(document), envelope: envelope.clone() })
 }
 
 /// The plan's date in the form that the formats write.

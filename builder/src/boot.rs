@@ -54,6 +54,8 @@ pub fn boot(bundle: &Path, options: &BootOptions, cache: &Cache, say: &dyn Fn(&s
     if !rustix::process::geteuid().is_root() {
         return Err(Error::NeedsRoot { what: "deploying files with their real owners" });
     }
+    // libostree makes folders of the guest's system by the umask.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let accelerator = Accelerator::of_this_machine(cache)?;
     let scratch = cache.scratch()?;
     let sysroot = scratch.path().join("sysroot");

@@ -9,7 +9,7 @@ use crate::error::{At, Error};
 use crate::image::{Image, link_or_copy};
 use crate::plan::Plan;
 use crate::release::Keys;
-use crate::stage::{Inputs, Workspace, remove};
+use crate::stage::{Inputs, Workspace, remove, write_atomically};
 use secai_verifier::digest::Digest;
 use secai_verifier::dsse::Envelope;
 use secai_verifier::layout;
@@ -64,7 +64,12 @@ pub fn build(
     let output = workspace.output("bundle");
     let number = match act.number {
         Some(number) => number,
-        None => last_number(&output)? + 1,
+        None => {
+            last_number(&output, &workspace.root().join(NUMBER))?.checked_add(1).ok_or_else(|| Error::Unusable {
+                path: output.clone(),
+                reason: "its release has the last number there is; give --number".into(),
+            })?
+        }
     };
     say("assembling and signing");
     // The earlier bundle stays where it is until this one is whole.
@@ -106,13 +111,24 @@ pub fn build(
     if let Some(keys) = keys {
         put(layout::SUMS_SIGNATURE, &keys.sign_openpgp(&sums, true)?)?;
     }
+    if let Some(release) = &release {
+        write_atomically(&workspace.root().join(NUMBER), release.number.to_string().as_bytes())?;
+    }
     let inputs = Inputs::new().with("image", image.manifest.digest).with("number", number);
     workspace.finish("bundle", &inputs)?;
     Ok(Bundle { path: output, release })
 }
 
-/// The number in the last bundle's release; 0 when there is no bundle or it is not signed.
-fn last_number(bundle: &Path) -> Result<u64, Error> {
+/// The last number that was signed here, in `out/NAME`: an unsigned bundle in between must not make it start again.
+const NUMBER: &str = ".number";
+
+/// The number in the last signed bundle's release; 0 when there was none.
+fn last_number(bundle: &Path, kept: &Path) -> Result<u64, Error> {
+    let before = fs::read_to_string(kept).ok().and_then(|t| t.trim().parse().ok()).unwrap_or(0);
+    Ok(number_in(bundle)?.max(before))
+}
+
+fn number_in(bundle: &Path) -> Result<u64, Error> {
     let path = bundle.join(layout::RELEASE);
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,

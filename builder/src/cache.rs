@@ -2,8 +2,11 @@
 //! outlive the step that uses them.
 
 use crate::error::{At, Error};
-use crate::stage::remove;
+use crate::stage::{remove, write_atomically};
+use crate::tree::each_piece;
 use rustix::fs::FlockOperation;
+use secai_verifier::digest::Digest;
+use sha2::{Digest as _, Sha256};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -46,6 +49,32 @@ impl Cache {
     /// Its own folder.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// A file kept under `key`, if it is there and its bytes are still those that were kept.
+    ///
+    /// # Errors
+    /// I/O other than absence.
+    pub fn kept(&self, kind: &str, key: Digest) -> Result<Option<PathBuf>, Error> {
+        let folder = self.folder(kind)?;
+        let (file, sum) = (folder.join(key.to_string()), folder.join(format!("{key}.sha256")));
+        let Ok(expected) = fs::read_to_string(&sum) else { return Ok(None) };
+        let whole = file.is_file() && sha256(&file)?.to_string() == expected.trim();
+        Ok(whole.then_some(file))
+    }
+
+    /// Moves a finished file into the cache; its digest is written last, so that half a file is never taken for one.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn keep(&self, kind: &str, key: Digest, made: &Path) -> Result<PathBuf, Error> {
+        let folder = self.folder(kind)?;
+        let (file, sum) = (folder.join(key.to_string()), folder.join(format!("{key}.sha256")));
+        remove(&sum)?;
+        let digest = sha256(made)?;
+        fs::rename(made, &file).at("move", made)?;
+        write_atomically(&sum, digest.to_string().as_bytes())?;
+        Ok(file)
     }
 
     /// An empty scratch folder for one step; what a killed step left is cleared.
@@ -91,4 +120,14 @@ pub(crate) fn lock(path: &Path, how: FlockOperation) -> Result<fs::File, Error> 
     let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(path).at("create", path)?;
     rustix::fs::flock(&file, how).at("lock", path)?;
     Ok(file)
+}
+
+/// SHA-256 of a file.
+///
+/// # Errors
+/// I/O.
+pub fn sha256(path: &Path) -> Result<Digest, Error> {
+    let mut hasher = Sha256::new();
+    each_piece(path, |piece| hasher.update(piece))?;
+    Ok(hasher.into())
 }

@@ -154,11 +154,10 @@ impl StageArgs {
         };
         let options = Options {
             out: self.out,
-            plan: PlanOptions { mirror: self.mirror, refresh: self.refresh },
+            plan: PlanOptions { mirror: self.mirror, refresh: self.refresh, trust: None },
             outside,
             number: None,
             channel: None,
-            trust: None,
             unsigned: false,
             build_key: None,
             release_key: None,
@@ -175,7 +174,7 @@ impl BuildArgs {
         let options = Options {
             number: self.number,
             channel: self.channel,
-            trust: self.trust,
+            plan: PlanOptions { trust: self.trust, ..options.plan },
             unsigned: self.unsigned,
             build_key: self.build_key,
             release_key: self.release_key,
@@ -303,14 +302,16 @@ fn line(text: &str) -> Result<(), Error> {
 pub fn report(error: &Error) -> ExitCode {
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let (red, cyan, off) = if colour { ("\x1b[1;31m", "\x1b[1;36m", "\x1b[0m") } else { ("", "", "") };
-    eprintln!("{red}error:{off} {error}");
+    let mut text = format!("{red}error:{off} {error}\n");
     let mut cause = std::error::Error::source(error);
     while let Some(c) = cause {
-        eprintln!("  because: {c}");
+        text.push_str(&format!("  because: {c}\n"));
         cause = c.source();
     }
     if let Some(hint) = error.hint() {
-        eprintln!("{cyan}hint:{off} {hint}");
+        text.push_str(&format!("{cyan}hint:{off} {hint}\n"));
     }
+    // Whoever closed standard error does not want to know.
+    let _ = std::io::stderr().write_all(text.as_bytes());
     ExitCode::from(error.exit_code())
 }

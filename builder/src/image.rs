@@ -40,11 +40,11 @@ pub struct Image {
 }
 
 /// What the image stage is made from.
-pub fn inputs(plan: &Plan, commit: &Commit) -> Inputs {
+pub fn inputs(plan: &Plan, commit: &Commit, owners: &[Owner]) -> Inputs {
     Inputs::new()
         .with("builder", &plan.builder)
         .with("commit", commit.checksum)
-        .with("packages", plan.packages.iter().map(|p| p.name.as_str()).collect::<Vec<_>>().join(","))
+        .with("owners", Digest::of(format!("{owners:?}").as_bytes()))
         .with("zstd", zstd::zstd_safe::version_string())
         .with("level", LEVEL)
 }
@@ -62,27 +62,30 @@ pub fn build(
     cache: &Cache,
     say: &dyn Fn(&str),
 ) -> Result<Image, Error> {
-    let inputs = inputs(plan, commit);
+    let inputs = inputs(plan, commit, owners);
     let output = workspace.output("image");
-    if workspace.state("image", &inputs) == State::Cached {
-        return read(&output);
+    if workspace.state("image", &inputs) == State::Cached
+        && let Some(kept) = read(&output)
+    {
+        return Ok(kept);
     }
     let partial = workspace.begin("image")?;
     say("writing layers");
     fs::create_dir_all(partial.join("blobs/sha256")).at("create", &partial)?;
-    let kept = cache.folder("layers")?;
+    let (kept, scratch) = (cache.folder("layers")?, cache.scratch()?);
+    let store = layer::Store { kept: &kept, scratch: scratch.path() };
     let bins = pack::pack(owners, commit);
     // Largest first: two cores then finish together.
     let mut order: Vec<usize> = (0..bins.len()).collect();
     order.sort_by_key(|i| std::cmp::Reverse(bins.get(*i).map_or(0, pack::Bin::bytes)));
     let root = commit.tree.folders.first().ok_or_else(|| Error::Tree("it has no root".into()))?;
     let preamble = canonical_tar::preamble(root.mode, root.uid, root.gid);
-    let first = layer::metadata_layer(commit, &preamble, &kept)?;
+    let first = layer::metadata_layer(commit, &preamble, &store)?;
     let mut made: Vec<(usize, LayerFile)> = order
         .into_par_iter()
         .with_max_len(1)
         .filter_map(|i| bins.get(i).map(|bin| (i, bin)))
-        .map(|(i, bin)| layer::file_layer(bin, commit, &rootfs.path, &preamble, &kept).map(|l| (i, l)))
+        .map(|(i, bin)| layer::file_layer(bin, commit, &rootfs.path, &preamble, &store).map(|l| (i, l)))
         .collect::<Result<_, _>>()?;
     made.sort_by_key(|(i, _)| *i);
     let mut layers = vec![(first, Vec::new())];
@@ -180,18 +183,20 @@ fn put<E: std::fmt::Display>(
     Ok(blob)
 }
 
-/// Reads back what a finished stage left.
-fn read(output: &Path) -> Result<Image, Error> {
-    let unusable = |reason: String| Error::Unusable { path: output.to_owned(), reason };
-    let path = output.join("index.json");
-    let index = oci::Index::parse(&fs::read(&path).at("read", &path)?).map_err(|e| unusable(e.to_string()))?;
-    let path = output.join("blobs/sha256").join(index.manifest.digest.to_string());
-    let bytes = fs::read(&path).at("read", &path)?;
-    if Digest::of(&bytes) != index.manifest.digest {
-        return Err(Error::ChangedUnderneath { path });
-    }
-    let manifest = oci::Manifest::parse(&bytes).map_err(|e| unusable(e.to_string()))?;
-    Ok(Image {
+/// What a finished stage left, if every blob is still what its name says: bundles link to them, and an edit there is
+/// an edit here.
+fn read(output: &Path) -> Option<Image> {
+    let blobs = output.join("blobs/sha256");
+    let index = oci::Index::parse(&fs::read(output.join("index.json")).ok()?).ok()?;
+    let bytes = fs::read(blobs.join(index.manifest.digest.to_string())).ok()?;
+    let manifest = oci::Manifest::parse(&bytes).ok()?;
+    let mut named: Vec<Blob> = manifest.layers.iter().map(|l| l.blob).collect();
+    named.extend([index.manifest, manifest.config]);
+    let whole = named
+        .par_iter()
+        .with_max_len(1)
+        .all(|blob| crate::cache::sha256(&blobs.join(blob.digest.to_string())).is_ok_and(|found| found == blob.digest));
+    whole.then(|| Image {
         manifest: index.manifest,
         bytes: manifest.layers.iter().map(|l| l.blob.size).sum(),
         layers: manifest.layers.len(),

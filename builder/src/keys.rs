@@ -79,9 +79,16 @@ impl DevelopmentKeys {
         self.root.join("trust")
     }
 
-    /// Are they there, whole?
+    /// Are they all there, and are the public halves theirs?
     pub fn exist(&self) -> bool {
-        self.trust().join(layout::ROLES).is_file()
+        let id = |role: &str| {
+            let public = fs::read_to_string(self.trust().join(format!("{role}{}", layout::PUBLIC_KEY_ENDING))).ok()?;
+            PublicKey::from_pem(&public).ok().filter(|_| self.private(role).is_file()).map(|key| key.id())
+        };
+        let roles = fs::read(self.trust().join(layout::ROLES)).ok().and_then(|text| RolesFile::parse(&text).ok());
+        let listed = |role: &Role, name: &str| id(name).is_some_and(|id| role.keys.iter().any(|k| k.id == id));
+        roles.is_some_and(|file| listed(&file.roles.build, "build") && listed(&file.roles.release, "release"))
+            && self.trust().join(format!("commit{}", layout::CERTIFICATE_ENDING)).is_file()
     }
 
     /// Makes what is missing. The trust directory is written last: with it the set is whole.
@@ -89,6 +96,12 @@ impl DevelopmentKeys {
     /// # Errors
     /// [`Error::Key`], I/O.
     pub fn make(&self) -> Result<(), Error> {
+        if self.exist() {
+            return Ok(());
+        }
+        fs::create_dir_all(&self.root).at("create", &self.root)?;
+        // Two that begin at once must not mix their keys.
+        let _turn = crate::cache::lock(&self.root.join(".turn"), rustix::fs::FlockOperation::LockExclusive)?;
         if self.exist() {
             return Ok(());
         }

@@ -4,7 +4,7 @@ use crate::bundle::{Act, Bundle, LIFETIME_SECONDS};
 use crate::cache::Cache;
 use crate::error::{At, Error};
 use crate::keys::DevelopmentKeys;
-use crate::plan::{Plan, PlanOptions};
+use crate::plan::{Plan, PlanOptions, trust_files};
 use crate::progress::{Stage, Voice};
 use crate::recipe::{OutsideFiles, Recipe};
 use crate::release::{KeyChoice, Keys};
@@ -59,8 +59,6 @@ pub struct Options {
     pub number: Option<u64>,
     /// Channel; none: the recipe's, else `dev`.
     pub channel: Option<String>,
-    /// Trust directory, when the recipe names none.
-    pub trust: Option<PathBuf>,
     /// Leave out the release act.
     pub unsigned: bool,
     /// Private keys.
@@ -174,19 +172,17 @@ pub fn run(recipe: &Path, options: &Options, until: Until) -> Result<Report, Err
     if until == Until::Commit {
         return Ok(ends.into(report));
     }
-    let image_inputs = image::inputs(&plan, &commit);
-    let (stage, state) = begin("image", &image_inputs);
-    stage.say("reading package lists");
     let listed = contents::of_packages(&plan.packages, &cache.folder("debs")?, cache.root(), &|| {})?;
     let owners = owners::of(&plan, &commit.tree, &rootfs.path, &commit.kernel, &listed)?;
     drop(listed);
+    let (stage, state) = begin("image", &image::inputs(&plan, &commit, &owners));
     let image = image::build(&plan, &rootfs, &commit, &owners, &workspace, &cache, &|what| stage.say(what))?;
     finish(stage, "image", state, format!("{} layers, {:.1} MB", image.layers, image.bytes as f64 / 1e6));
     ends.manifest = Some(image.manifest.digest.oci());
     if until == Until::Image {
         return Ok(ends.into(report));
     }
-    let (stage, state) = begin("attest", &attest::inputs(&plan, &commit, &image));
+    let (stage, state) = begin("attest", &attest::inputs(&plan, &commit, &image, &owners));
     let files: usize = owners.iter().map(|o| o.files.len()).sum();
     let attestation = attest::build(&plan, &commit, &image, owners, &workspace, &|what| stage.say(what))?;
     finish(stage, "attest", state, format!("{files} files"));
@@ -249,7 +245,7 @@ impl Signing {
         if options.build_key.is_none() || options.release_key.is_none() || options.gpg_key.is_none() {
             development.make()?;
         }
-        let trust = recipe.trust.clone().or_else(|| options.trust.clone()).unwrap_or_else(|| development.trust());
+        let trust = recipe.trust.clone().or_else(|| options.plan.trust.clone()).unwrap_or_else(|| development.trust());
         let choice = KeyChoice {
             build: options.build_key.clone(),
             release: options.release_key.clone(),
@@ -264,9 +260,8 @@ impl Signing {
         let (to, partial) = (root.join("trust"), root.join("trust.partial"));
         remove(&partial)?;
         fs::create_dir(&partial).at("create", &partial)?;
-        for entry in fs::read_dir(&self.trust).at("read", &self.trust)? {
-            let path = entry.at("read", &self.trust)?.path();
-            if let Some(name) = path.file_name().filter(|_| path.is_file()) {
+        for path in trust_files(&self.trust)? {
+            if let Some(name) = path.file_name() {
                 fs::copy(&path, partial.join(name)).at("copy", &path)?;
             }
         }

@@ -5,11 +5,12 @@
 
 pub use crate::cache::Cache;
 use crate::error::{At, Error};
-use crate::recipe::{FileContent, Recipe};
+use crate::recipe::{FileContent, Recipe, not_in_an_image};
 use crate::stage::Inputs;
 use crate::tools::apt::{Apt, Package, Unresolved};
 use crate::tools::mmdebstrap;
 use secai_verifier::digest::Digest;
+use secai_verifier::layout;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -95,7 +96,7 @@ pub struct Plan {
     pub files: Vec<PlannedFile>,
     /// The bootstrapping program.
     pub mmdebstrap: String,
-    /// The digest of the trust directory that the recipe names.
+    /// The digest of the trust directory that the recipe or `--trust` names.
     pub trust: Option<Digest>,
     /// The program that builds: its version and the digest of its own file.
     pub builder: String,
@@ -106,6 +107,8 @@ pub struct Plan {
 pub struct PlanOptions {
     /// `--mirror`.
     pub mirror: Option<String>,
+    /// `--trust`, when the recipe names none.
+    pub trust: Option<PathBuf>,
     /// `--refresh`: ask the mirror even when the cached index is young.
     pub refresh: bool,
 }
@@ -124,9 +127,18 @@ impl Plan {
         progress: &dyn Fn(u64, u64),
     ) -> Result<Plan, Error> {
         let files = planned_files(&recipe)?;
-        let trust = recipe.trust.as_deref().map(digest_of_folder).transpose()?;
+        let trust = recipe.trust.as_deref().or(options.trust.as_deref()).map(digest_of_trust).transpose()?;
         let apt = Apt::open(cache.root(), &recipe.suite, options.mirror.as_deref())?;
-        if let Some(note) = apt.refresh(options.refresh)? {
+        let note = apt.refresh(options.refresh).map_err(|e| match e {
+            Error::IndexUnreachable { reason, .. } if reason.contains("does not have a Release file") => recipe
+                .complain(
+                    "suite",
+                    format!("the mirror has no suite `{}`", recipe.suite),
+                    "use the code name of a Debian release, such as trixie",
+                ),
+            other => other,
+        })?;
+        if let Some(note) = note {
             say(&note);
         }
         let date = match std::env::var("SOURCE_DATE_EPOCH") {
@@ -162,6 +174,7 @@ impl Plan {
             .with("suite", &self.recipe.suite)
             .with("date", self.date)
             .with("mmdebstrap", &self.mmdebstrap)
+            .with("arguments", mmdebstrap::ARGUMENTS.join(" "))
             .with("named packages", self.recipe.packages.join(","));
         for p in &self.packages {
             inputs = inputs.with(format!("package {}", p.name), p.sha256);
@@ -171,7 +184,10 @@ impl Plan {
 
     /// What the initramfs is made from.
     pub fn initramfs_inputs(&self) -> Inputs {
-        let mut inputs = Inputs::new().with("format", INITRAMFS_FORMAT).with("base", self.base_inputs().key());
+        let mut inputs = Inputs::new()
+            .with("format", INITRAMFS_FORMAT)
+            .with("recipe", crate::rootfs::initramfs_recipe())
+            .with("base", self.base_inputs().key());
         for file in self.files.iter().filter(|f| read_by_dracut(&f.path)) {
             inputs = inputs.with(format!("file {}", file.path), json(file));
         }
@@ -213,14 +229,32 @@ fn builder_id() -> Result<String, Error> {
     Ok(format!("{} {}", env!("CARGO_PKG_VERSION"), Digest::of(&bytes)))
 }
 
-/// A digest over names and bytes of a folder's own files.
-fn digest_of_folder(dir: &Path) -> Result<Digest, Error> {
-    let mut names: Vec<PathBuf> = fs::read_dir(dir).at("read", dir)?.filter_map(|e| e.ok().map(|e| e.path())).collect();
-    names.sort();
+/// The files that a trust directory is made of, sorted; links are none of them.
+///
+/// # Errors
+/// I/O.
+pub fn trust_files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).at("read", dir)? {
+        let entry = entry.at("read", dir)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let named = name == layout::ROLES
+            || name.ends_with(layout::PUBLIC_KEY_ENDING)
+            || name.ends_with(layout::CERTIFICATE_ENDING);
+        if named && entry.file_type().at("read", entry.path())?.is_file() {
+            files.push(entry.path());
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// A digest over names and bytes of a trust directory.
+fn digest_of_trust(dir: &Path) -> Result<Digest, Error> {
     let mut inputs = Inputs::new();
-    for path in names.iter().filter(|p| p.is_file()) {
+    for path in trust_files(dir)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        inputs = inputs.with(name, Digest::of(&fs::read(path).at("read", path)?));
+        inputs = inputs.with(name, Digest::of(&fs::read(&path).at("read", &path)?));
     }
     Ok(inputs.key())
 }
@@ -263,6 +297,11 @@ fn planned_files(recipe: &Recipe) -> Result<Vec<PlannedFile>, Error> {
             }
         }
     }
+    for file in &planned {
+        if let Some(why) = not_in_an_image(&file.path) {
+            return Err(recipe.complain("files", format!("`{}` cannot be in an image", file.path), why));
+        }
+    }
     planned.sort_by(|a, b| a.path.cmp(&b.path));
     for pair in planned.windows(2) {
         if let [a, b] = pair
@@ -281,7 +320,10 @@ fn planned_files(recipe: &Recipe) -> Result<Vec<PlannedFile>, Error> {
 }
 
 fn copied(source: &Path) -> Result<(u32, PlannedContent), Error> {
-    let meta = fs::metadata(source).at("read", source)?;
+    let meta = source.symlink_metadata().at("read", source)?;
+    if !meta.is_file() {
+        return Err(Error::Unusable { path: source.to_owned(), reason: "it is neither a file nor a folder".into() });
+    }
     // The caller's umask must not reach the image: only the execute bit counts.
     let mode = if meta.permissions().mode() & 0o100 != 0 { 0o755 } else { 0o644 };
     let sha256 = Digest::of(&fs::read(source).at("read", source)?);
@@ -299,7 +341,10 @@ fn walk(
         fs::read_dir(dir).at("read", dir)?.filter_map(|e| e.ok().map(|e| e.path())).collect();
     entries.sort();
     for path in entries {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = path.file_name().and_then(|n| n.to_str());
+        let Some(name) = name else {
+            return Err(recipe.complain("files", format!("the name {} is not UTF-8", path.display()), "rename it"));
+        };
         let inside = format!("{target}/{name}");
         let meta = path.symlink_metadata().at("read", &path)?;
         if meta.is_dir() {

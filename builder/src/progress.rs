@@ -3,7 +3,7 @@
 
 use crate::stage::State;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 /// Shorter stages come and go without a word.
@@ -55,7 +55,7 @@ impl Stage {
     /// A remark that stays.
     pub fn note(&self, what: &str) {
         if self.voice == Voice::Normal {
-            self.bar.suspend(|| eprintln!("{:>8}   note: {what}", self.name));
+            self.bar.suspend(|| say_line(&format!("{:>8}   note: {what}", self.name)));
         }
     }
 
@@ -76,7 +76,7 @@ impl Stage {
                 State::Rebuilt(why) => format!("{seconds:.1} s ({})", shorten(why)),
             };
             let what = if what.is_empty() { String::new() } else { format!("; {what}") };
-            eprintln!("{:>8}   {state}{what}", self.name);
+            say_line(&format!("{:>8}   {state}{what}", self.name));
         }
         seconds
     }
@@ -86,10 +86,15 @@ impl Stage {
 pub fn foresee(name: &str, state: &State, voice: Voice) {
     if voice == Voice::Normal {
         match state {
-            State::Cached => eprintln!("{name:>8}   cached"),
-            State::Rebuilt(why) => eprintln!("{name:>8}   to be made ({})", shorten(why)),
+            State::Cached => say_line(&format!("{name:>8}   cached")),
+            State::Rebuilt(why) => say_line(&format!("{name:>8}   to be made ({})", shorten(why))),
         }
     }
+}
+
+/// A line for whoever listens; nobody listening is no failure.
+fn say_line(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// A reason of at most a line.

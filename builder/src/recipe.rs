@@ -16,6 +16,7 @@ mod check;
 pub mod text;
 
 use crate::error::{At, Error};
+pub(crate) use check::not_in_an_image;
 use check::{Checker, syntax_error};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -118,11 +119,11 @@ impl Recipe {
     /// # Errors
     /// [`Error::Recipe`] with the position of what is wrong; [`Error::Io`] when it cannot be read.
     pub fn load(path: &Path, outside: OutsideFiles) -> Result<Recipe, Error> {
-        let size = std::fs::metadata(path).at("read", path)?.len();
-        if size > RECIPE_BYTES_MAX {
+        let meta = std::fs::metadata(path).at("read", path)?;
+        if !meta.is_file() || meta.len() > RECIPE_BYTES_MAX {
             return Err(Error::Unusable {
                 path: path.to_owned(),
-                reason: format!("a recipe is at most {RECIPE_BYTES_MAX} bytes"),
+                reason: format!("a recipe is a file of at most {RECIPE_BYTES_MAX} bytes"),
             });
         }
         let text = std::fs::read_to_string(path).at("read", path)?;

@@ -2,19 +2,24 @@
 //!
 //! Content is finished before this begins: signatures say who answers for it, and add nothing to it.
 
-use crate::error::{At, Error};
+use crate::error::Error;
 use crate::keys::DevelopmentKeys;
 use p256::ecdsa::signature::Signer as _;
 use p256::ecdsa::{Signature, SigningKey};
 use p256::pkcs8::{DecodePrivateKey, EncodePublicKey};
 use secai_verifier::dsse::Envelope;
-use secai_verifier::layout;
-use secai_verifier::trust::{KeyId, PublicKey, RoleName, RolesFile};
+use secai_verifier::files::load_trust;
+use secai_verifier::openpgp::verify_binary;
+use secai_verifier::time::Time;
+use secai_verifier::trust::{KeyId, PublicKey, RoleKey, RoleName};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Passphrase of encrypted key files, for machines; people are not asked in the middle of a build.
 pub const PASSPHRASE: &str = "SECAI_KEY_PASSPHRASE";
+
+/// What keys sign to show that they can.
+const TRIAL: &[u8] = b"secai-build tries its keys";
 
 /// Where keys come from.
 #[derive(Debug, Clone)]
@@ -65,8 +70,8 @@ impl Keys {
             Some(fingerprint) => GpgSigner { home: None, fingerprint: fingerprint.clone() },
             None => GpgSigner { home: Some(development.gnupg()), fingerprint: String::new() },
         };
-        gpg.sign(b"trial", false)?;
-        check_roles(trust, &build, &release)?;
+        let trial = gpg.sign(TRIAL, false)?;
+        check_trust(trust, &build, &release, &trial)?;
         Ok(Keys { build, release, gpg })
     }
 
@@ -152,19 +157,33 @@ pub fn gpg_context(home: Option<&Path>) -> Result<gpgme::Context, gpgme::Error> 
     Ok(context)
 }
 
-/// The public key must be in the trust directory under its role, else nobody would accept what it signs.
-fn check_roles(trust: &Path, build: &RoleSigner, release: &RoleSigner) -> Result<(), Error> {
-    let path = trust.join(layout::ROLES);
-    let text = fs::read(&path).at("read", &path)?;
-    let file = RolesFile::parse(&text).map_err(|e| Error::Unusable { path: path.clone(), reason: e.to_string() })?;
-    for (name, role, signer) in [("build", &file.roles.build, build), ("release", &file.roles.release, release)] {
-        if !role.keys.iter().any(|k| k.id == signer.id && !k.revoked) {
+/// Would what these keys sign be accepted by whoever has this trust directory?
+fn check_trust(dir: &Path, build: &RoleSigner, release: &RoleSigner, trial: &[u8]) -> Result<(), Error> {
+    let trust = load_trust(dir).map_err(|e| Error::Unusable { path: dir.to_owned(), reason: e.to_string() })?;
+    let now = Time::now().map_err(|e| Error::Unusable { path: dir.to_owned(), reason: e.to_string() })?;
+    for (name, role, signer) in [("build", &trust.roles().build, build), ("release", &trust.roles().release, release)] {
+        let counts = |k: &RoleKey| k.id == signer.id && !k.revoked && k.from <= now && now <= k.until;
+        if !role.keys.iter().any(counts) {
             return Err(Error::Key {
                 role: name,
-                reason: format!("key {} does not hold this role in {}", signer.id.0, path.display()),
-                hint: "sign with a key that roles.yml lists, or give the right --trust".into(),
+                reason: format!("key {} does not hold this role now in {}", signer.id.0, dir.display()),
+                hint: "sign with a key that roles.yml lists and that counts today, or give the right --trust".into(),
             });
         }
+        if role.threshold > 1 {
+            return Err(Error::Key {
+                role: name,
+                reason: format!("{} asks for {} signatures, and a build makes one", dir.display(), role.threshold),
+                hint: "build with --unsigned, and let each holder sign".into(),
+            });
+        }
+    }
+    if !trust.certificates().is_empty() {
+        verify_binary(trust.certificates(), TRIAL, trial, now).map_err(|e| Error::Key {
+            role: "commit",
+            reason: format!("no certificate in {} accepts its signature: {e}", dir.display()),
+            hint: "name the right key with --gpg-key, or put its certificate there as NAME.asc".into(),
+        })?;
     }
     Ok(())
 }

@@ -1,7 +1,10 @@
 //! Stage 2: the tree of the image, exactly as the commit will hold it.
 //!
-//! Base (bootstrapped, cached) → the recipe's files that dracut reads → initramfs (cached) → the other
-//! files, users, units → layout of an OSTree system → cleaning by a named list.
+//! Base (bootstrapped, cached) → the recipe's files that dracut reads → initramfs (cached) → users, units → cleaning
+//! by a named list → the other files → layout of an OSTree system.
+//!
+//! A recipe is not trusted: its links are never followed out of the tree ([`lay::inside`]), and what it lays is
+//! executed only inside the tree's own namespaces.
 
 mod clean;
 mod lay;
@@ -9,7 +12,7 @@ mod layout;
 
 use crate::cache::Cache;
 use crate::error::{At, Error};
-use crate::plan::{Plan, read_by_dracut};
+use crate::plan::{Plan, PlannedContent, read_by_dracut};
 use crate::stage::{State, Workspace, remove};
 use crate::tools::chroot::{Access, run_inside};
 use crate::tools::mmdebstrap;
@@ -19,10 +22,17 @@ use std::path::{Path, PathBuf};
 
 pub use layout::image_path;
 
-/// Where the initramfs is written before the kernel's release is its folder.
-const INITRAMFS: &str = "initramfs.img";
 /// Read by ostree-prepare-root in the initramfs: /sysroot is mounted read-only.
 const PREPARE_ROOT: &str = "[sysroot]\nreadonly = true\n";
+
+/// Makes an initramfs for the kernel `$1` and prints it.
+const DRACUT: &str = "dracut --quiet --force --reproducible --no-hostonly --no-early-microcode --add ostree --zstd \
+    --tmpdir /tmp --kver \"$1\" /tmp/initramfs.img >&2 && cat /tmp/initramfs.img";
+
+/// What an initramfs is made from besides the base and the recipe's files.
+pub(crate) fn initramfs_recipe() -> String {
+    format!("{PREPARE_ROOT}{DRACUT}")
+}
 
 /// A finished tree.
 #[derive(Debug, Clone)]
@@ -48,55 +58,93 @@ pub fn build(plan: &Plan, workspace: &Workspace, cache: &Cache, say: &dyn Fn(&st
     if !rustix::process::geteuid().is_root() {
         return Err(Error::NeedsRoot { what: "composing a tree with its real owners" });
     }
-    let base = base(plan, cache, say)?;
     let tree = workspace.begin("rootfs")?;
-    say("unpacking the base");
-    unpack(&base, &tree)?;
+    base(plan, cache, &tree, say)?;
+    check_packages(plan, &tree)?;
     let (early, late): (Vec<_>, Vec<_>) = plan.files.iter().partition(|f| read_by_dracut(&f.path));
-    let owners = lay::Owners::of(&tree)?;
-    lay::write(&tree.join("usr/lib/ostree/prepare-root.conf"), PREPARE_ROOT.as_bytes())?;
+    let accounts = lay::Accounts::of(&tree)?;
+    lay::write(&tree, "/usr/lib/ostree/prepare-root.conf", PREPARE_ROOT.as_bytes())?;
     for file in early {
-        lay::lay(plan, &tree, file, &owners)?;
+        lay::lay(plan, &tree, file, &accounts)?;
     }
     let kernel = kernel_release(&tree)?;
     initramfs(plan, cache, &tree, &kernel, say)?;
-    say("files, users, units");
+    say("users, units, files");
     lay::users(plan, &tree)?;
-    let owners = lay::Owners::of(&tree)?;
-    for file in late {
-        lay::lay(plan, &tree, file, &owners)?;
-    }
     lay::units(plan, &tree)?;
     lay::kernel_args(plan, &tree)?;
     lay::identity(plan, &tree)?;
-    say("layout and cleaning");
+    // Before the recipe's own files: what it lays stays.
     clean::clean(&tree)?;
+    let accounts = lay::Accounts::of(&tree)?;
+    for file in late {
+        lay::lay(plan, &tree, file, &accounts)?;
+    }
+    say("layout");
     layout::apply(&tree, &kernel)?;
+    check_files(plan, &tree, &kernel)?;
     workspace.finish("rootfs", &inputs)?;
     Ok(Rootfs { path: output, kernel })
 }
 
-/// The bootstrapped base as a tar archive in the cache.
-fn base(plan: &Plan, cache: &Cache, say: &dyn Fn(&str)) -> Result<PathBuf, Error> {
-    let folder = cache.folder("base")?;
-    let kept = folder.join(format!("{}.tar", plan.base_inputs().key()));
-    if kept.is_file() {
-        return Ok(kept);
+/// Unpacks the bootstrapped base into `tree`, from the cache where it is there and whole.
+fn base(plan: &Plan, cache: &Cache, tree: &Path, say: &dyn Fn(&str)) -> Result<(), Error> {
+    let key = plan.base_inputs().key();
+    let kept = match cache.kept("base", key)? {
+        Some(kept) => kept,
+        None => {
+            say("bootstrapping the base");
+            let scratch = cache.scratch()?;
+            let target = scratch.path().join("base.tar");
+            mmdebstrap::bootstrap(
+                &plan.recipe.suite,
+                &plan.packages,
+                &plan.recipe.packages,
+                &cache.folder("debs")?,
+                plan.date,
+                scratch.path(),
+                &target,
+            )?;
+            cache.keep("base", key, &target)?
+        }
+    };
+    say("unpacking the base");
+    unpack(&kept, tree)
+}
+
+/// The tree's own package database must hold exactly what the plan pinned: the SBOM is made from the plan.
+fn check_packages(plan: &Plan, tree: &Path) -> Result<(), Error> {
+    let path = tree.join("var/lib/dpkg/status");
+    let text = fs::read_to_string(&path).at("read", &path)?;
+    let mut installed = std::collections::BTreeSet::new();
+    for record in text.split("\n\n") {
+        let field = |name: &str| record.lines().find_map(|l| l.strip_prefix(name)).map(str::trim).unwrap_or_default();
+        if field("Status:") == "install ok installed" {
+            installed.insert((field("Package:"), field("Version:")));
+        }
     }
-    say("bootstrapping the base");
-    let scratch = cache.scratch()?;
-    let target = scratch.path().join("base.tar");
-    mmdebstrap::bootstrap(
-        &plan.recipe.suite,
-        &plan.packages,
-        &plan.recipe.packages,
-        &cache.folder("debs")?,
-        plan.date,
-        scratch.path(),
-        &target,
-    )?;
-    fs::rename(&target, &kept).at("move", &target)?;
-    Ok(kept)
+    let planned: std::collections::BTreeSet<_> =
+        plan.packages.iter().map(|p| (p.name.as_str(), p.version.as_str())).collect();
+    match planned.symmetric_difference(&installed).next() {
+        Some((name, version)) => {
+            Err(Error::Tree(format!("{name} {version} is in the plan or installed, but not both")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Every file of the recipe must have reached the image.
+fn check_files(plan: &Plan, tree: &Path, kernel: &str) -> Result<(), Error> {
+    for file in plan.files.iter().filter(|f| f.content != PlannedContent::Folder) {
+        let there = image_path(&file.path, kernel)
+            .and_then(|path| lay::inside(tree, &path))
+            .is_some_and(|real| real.symlink_metadata().is_ok());
+        if !there {
+            let message = format!("`{}` did not reach the image", file.path);
+            return Err(plan.recipe.complain(&format!("files/{}", file.path), message, "lay it elsewhere"));
+        }
+    }
+    Ok(())
 }
 
 fn unpack(base: &Path, tree: &Path) -> Result<(), Error> {
@@ -141,26 +189,30 @@ fn kernel_release(tree: &Path) -> Result<String, Error> {
 
 /// Makes the initramfs in the tree, from the cache where its inputs are the same.
 fn initramfs(plan: &Plan, cache: &Cache, tree: &Path, kernel: &str, say: &dyn Fn(&str)) -> Result<(), Error> {
-    let kept = cache.folder("initramfs")?.join(format!("{}.img", plan.initramfs_inputs().key()));
-    let inside = tree.join("usr/lib/modules").join(kernel).join(INITRAMFS);
-    if !kept.is_file() {
-        say("making the initramfs");
-        if !tree.join("usr/bin/dracut").exists() || !tree.join("usr/lib/dracut/modules.d/98ostree").exists() {
-            return Err(plan.recipe.complain(
-                "base.debian.packages",
-                "the base has no dracut with the ostree module",
-                "add dracut and ostree-boot to base.debian.packages",
-            ));
+    let key = plan.initramfs_inputs().key();
+    let kept = match cache.kept("initramfs", key)? {
+        Some(kept) => kept,
+        None => {
+            say("making the initramfs");
+            let there = |path: &str| lay::inside(tree, path).is_some_and(|p| p.exists());
+            if !there("/usr/bin/dracut") || !there("/usr/lib/dracut/modules.d/98ostree") {
+                return Err(plan.recipe.complain(
+                    "base.debian.packages",
+                    "the base has no dracut with the ostree module",
+                    "add dracut and ostree-boot to base.debian.packages",
+                ));
+            }
+            // The tree is read-only to dracut: with or without the cache it is the same afterwards.
+            let bytes = run_inside(tree, Access::ReadOnly, &["/bin/sh", "-eu", "-c", DRACUT, "sh", kernel], plan.date)?;
+            let scratch = cache.scratch()?;
+            let target = scratch.path().join("initramfs.img");
+            fs::write(&target, bytes).at("write", &target)?;
+            cache.keep("initramfs", key, &target)?
         }
-        // The tree is read-only to dracut: with or without the cache it is the same afterwards.
-        let script = format!(
-            "dracut --quiet --force --reproducible --no-hostonly --no-early-microcode --add ostree --zstd --tmpdir /tmp --kver {kernel} /tmp/{INITRAMFS} >&2 && cat /tmp/{INITRAMFS}"
-        );
-        let bytes = run_inside(tree, Access::ReadOnly, &["/bin/sh", "-eu", "-c", &script], plan.date)?;
-        crate::stage::write_atomically(&kept, &bytes)?;
-    }
-    remove(&inside)?;
-    fs::copy(&kept, &inside).at("copy", &kept)?;
-    fs::set_permissions(&inside, fs::Permissions::from_mode(0o600)).at("change", &inside)?;
+    };
+    let path = tree.join("usr/lib/modules").join(kernel).join("initramfs.img");
+    remove(&path)?;
+    fs::copy(&kept, &path).at("copy", &kept)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).at("change", &path)?;
     Ok(())
 }

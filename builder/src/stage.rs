@@ -56,6 +56,18 @@ impl Inputs {
     }
 }
 
+/// What is written when a stage is done.
+#[derive(Serialize, Deserialize)]
+struct Stamp {
+    boot: String,
+    inputs: Inputs,
+}
+
+/// Changes whenever this machine starts.
+pub fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
 /// Is a stage's output there, and made from these inputs?
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "state", content = "why")]
@@ -118,8 +130,17 @@ impl Workspace {
     }
 
     /// Whether a stage is done for these inputs.
+    ///
+    /// What was made before this machine last started counts as not made: a power cut may have kept the stamp and
+    /// lost the output.
     pub fn state(&self, stage: &str, inputs: &Inputs) -> State {
-        let old = fs::read(self.stamp(stage)).ok().and_then(|b| serde_json::from_slice::<Inputs>(&b).ok());
+        let old = fs::read(self.stamp(stage)).ok().and_then(|b| serde_json::from_slice::<Stamp>(&b).ok());
+        let old = match old {
+            Some(stamp) if stamp.boot != boot_id() => {
+                return State::Rebuilt("made before this machine last started".into());
+            }
+            other => other.map(|stamp| stamp.inputs),
+        };
         match old {
             None => State::Rebuilt("not made yet".into()),
             Some(_) if !self.output(stage).exists() => State::Rebuilt("its output is gone".into()),
@@ -147,10 +168,18 @@ impl Workspace {
     /// I/O.
     pub fn finish(&self, stage: &str, inputs: &Inputs) -> Result<(), Error> {
         let (partial, output) = (self.partial(stage), self.output(stage));
-        remove(&output)?;
-        fs::rename(&partial, &output).at("move", &partial)?;
-        let text = serde_json::to_vec(inputs).map_err(std::io::Error::from).at("write", self.stamp(stage))?;
-        write_atomically(&self.stamp(stage), &text)
+        if output.symlink_metadata().is_ok() {
+            // In one step: whoever looks finds the old output or the new one, never none.
+            let flags = rustix::fs::RenameFlags::EXCHANGE;
+            rustix::fs::renameat_with(rustix::fs::CWD, &partial, rustix::fs::CWD, &output, flags)
+                .at("move", &partial)?;
+        } else {
+            fs::rename(&partial, &output).at("move", &partial)?;
+        }
+        let stamp = Stamp { boot: boot_id(), inputs: inputs.clone() };
+        let text = serde_json::to_vec(&stamp).map_err(std::io::Error::from).at("write", self.stamp(stage))?;
+        write_atomically(&self.stamp(stage), &text)?;
+        remove(&partial)
     }
 }
 

@@ -188,38 +188,58 @@ fn collect(root: &Path, path: &str, tree: &mut Tree) -> Result<(), Error> {
     Ok(())
 }
 
+/// Names and values are at most this long together (Linux: XATTR_LIST_MAX, XATTR_SIZE_MAX).
+const XATTR_BYTES_MAX: usize = 64 * 1024;
+
+/// Does an attribute belong to the file, and not to the machine it lies on? An access list inherited from the output
+/// folder, a label of this machine's policy or of an overlay must not reach an image.
+fn of_the_image(name: &[u8]) -> bool {
+    name == b"security.capability" || name.starts_with(b"user.")
+}
+
 /// Extended attributes of a file itself, sorted by name.
 fn xattrs(path: &Path) -> Result<Vec<Xattr>, Error> {
-    let mut names = vec![0u8; 0];
-    loop {
-        let mut probe: [u8; 0] = [];
-        let need = rustix::fs::llistxattr(path, &mut probe[..]).at("read attributes of", path)?;
-        if need == 0 {
-            return Ok(Vec::new());
-        }
-        names.resize(need, 0);
-        match rustix::fs::llistxattr(path, &mut names[..]) {
-            Ok(n) => {
-                names.truncate(n);
-                break;
-            }
-            Err(rustix::io::Errno::RANGE) => {}
-            Err(e) => return Err(e).at("read attributes of", path),
-        }
-    }
+    let mut buffer = vec![0u8; XATTR_BYTES_MAX];
+    let length = rustix::fs::llistxattr(path, &mut buffer[..]).at("read attributes of", path)?;
+    let names: Vec<Vec<u8>> = buffer
+        .get(..length)
+        .unwrap_or_default()
+        .split(|b| *b == 0)
+        .filter(|n| of_the_image(n))
+        .map(<[u8]>::to_vec)
+        .collect();
     let mut pairs = Vec::new();
-    for name in names.split(|b| *b == 0).filter(|n| !n.is_empty()) {
-        let key = std::ffi::OsStr::from_bytes(name);
-        let mut probe: [u8; 0] = [];
-        let need = rustix::fs::lgetxattr(path, key, &mut probe[..]).at("read attributes of", path)?;
-        let mut value = vec![0u8; need];
-        let n = rustix::fs::lgetxattr(path, key, &mut value[..]).at("read attributes of", path)?;
-        value.truncate(n);
+    for name in names {
+        let key = std::ffi::OsStr::from_bytes(&name);
+        let length = rustix::fs::lgetxattr(path, key, &mut buffer[..]).at("read attributes of", path)?;
+        let value = buffer.get(..length).unwrap_or_default().to_vec();
         // libostree keeps none without a value; a commit of ours must be the one it would make.
         if !value.is_empty() {
-            pairs.push((name.to_vec(), value));
+            pairs.push((name, value));
         }
     }
     pairs.sort();
     Ok(pairs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_of_the_image_are_kept_and_those_of_the_machine_are_not() {
+        let dir = tempfile::tempdir_in(".").unwrap();
+        let file = dir.path().join("f");
+        fs::write(&file, "x").unwrap();
+        let flags = rustix::fs::XattrFlags::empty();
+        for (name, value) in [("user.b", "2"), ("user.a", "1"), ("user.empty", ""), ("trusted.x", "t")] {
+            if let Err(e) = rustix::fs::setxattr(&file, name, value.as_bytes(), flags) {
+                // `trusted.*` needs root; user attributes are what the test is about.
+                assert!(name.starts_with("trusted"), "{name}: {e}");
+            }
+        }
+        let tree = Tree::read(dir.path()).unwrap();
+        let found: Vec<_> = tree.files[0].xattrs.iter().map(|(n, v)| (n.as_slice(), v.as_slice())).collect();
+        assert_eq!(found, [(&b"user.a"[..], &b"1"[..]), (b"user.b", b"2")]);
+    }
 }

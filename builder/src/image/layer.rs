@@ -31,6 +31,15 @@ pub struct LayerFile {
     pub diff_id: Digest,
 }
 
+/// Where layers are kept, and where they are written until they are whole.
+#[derive(Debug, Clone, Copy)]
+pub struct Store<'a> {
+    /// Finished layers, by digest and by key.
+    pub kept: &'a Path,
+    /// On the same file system.
+    pub scratch: &'a Path,
+}
+
 type Preamble = [(Entry, &'static [u8])];
 type Out = HashingWriter<zstd::stream::Encoder<'static, HashingWriter<BufWriter<fs::File>>>>;
 
@@ -41,7 +50,7 @@ struct Writer {
 
 impl Writer {
     fn create(dir: &Path) -> Result<Writer, Error> {
-        let (file, path) = tempfile::Builder::new().prefix(".new-").tempfile_in(dir).at("create", dir)?.into_parts();
+        let (file, path) = tempfile::NamedTempFile::new_in(dir).at("create", dir)?.into_parts();
         let mode = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o644);
         file.set_permissions(mode).at("create", dir)?;
         let sink = HashingWriter::new(BufWriter::with_capacity(1 << 20, file));
@@ -129,13 +138,13 @@ fn folders(commit: &Commit, wanted: impl Fn(&str) -> bool) -> Result<Vec<Entry>,
 ///
 /// # Errors
 /// [`Error::Tree`], I/O.
-pub fn metadata_layer(commit: &Commit, preamble: &Preamble, dir: &Path) -> Result<LayerFile, Error> {
+pub fn metadata_layer(commit: &Commit, preamble: &Preamble, store: &Store) -> Result<LayerFile, Error> {
     // The commit's checksum covers every object, the folders and their modes.
     let key = key(["metadata".to_owned(), commit.checksum.to_string()].into_iter());
-    if let Some(layer) = kept(key, dir) {
+    if let Some(layer) = kept(key, store.kept) {
         return Ok(layer);
     }
-    let mut writer = Writer::create(dir)?;
+    let mut writer = Writer::create(store.scratch)?;
     writer.preamble(preamble)?;
     let path = object_path(&commit.checksum, ObjectKind::Commit);
     writer.entry_with(&Entry::object(path, commit.object.len() as u64), &commit.object)?;
@@ -152,7 +161,7 @@ pub fn metadata_layer(commit: &Commit, preamble: &Preamble, dir: &Path) -> Resul
     for folder in folders(commit, |_| true)? {
         writer.entry(&folder)?;
     }
-    writer.finish(key, dir)
+    writer.finish(key, store.kept)
 }
 
 /// A layer of files.
@@ -164,7 +173,7 @@ pub fn file_layer(
     commit: &Commit,
     rootfs: &Path,
     preamble: &Preamble,
-    dir: &Path,
+    store: &Store,
 ) -> Result<LayerFile, Error> {
     let mut parents = BTreeSet::new();
     for (_, paths) in bin.objects.values() {
@@ -183,10 +192,10 @@ pub fn file_layer(
     let key = key(std::iter::once(root)
         .chain(folders.iter().map(|f| format!("{f:?}")))
         .chain(bin.objects.iter().map(|(object, (_, paths))| format!("{object} {}", paths.join("\0")))));
-    if let Some(layer) = kept(key, dir) {
+    if let Some(layer) = kept(key, store.kept) {
         return Ok(layer);
     }
-    let mut writer = Writer::create(dir)?;
+    let mut writer = Writer::create(store.scratch)?;
     writer.preamble(preamble)?;
     for folder in &folders {
         writer.entry(folder)?;
@@ -254,5 +263,5 @@ pub fn file_layer(
             })?;
         }
     }
-    writer.finish(key, dir)
+    writer.finish(key, store.kept)
 }

@@ -24,8 +24,23 @@ const NOT_IN_AN_IMAGE: &[(&str, &str)] = &[
     ("/ostree", "/ostree belongs to OSTree"),
     ("/root", "/root lies in /var; use tmpfiles.d"),
     ("/home", "/home lies in /var; use tmpfiles.d"),
+    ("/mnt", "/mnt lies in /var; use tmpfiles.d"),
+    ("/media", "/media lies in /run; use tmpfiles.d"),
+    ("/opt", "/opt lies in /var; lay programs in /usr/lib/NAME"),
+    ("/srv", "/srv lies in /var; use tmpfiles.d"),
+    ("/etc/machine-id", "each device makes its own"),
+    ("/bin", "write /usr/bin: /bin is a link to it"),
+    ("/sbin", "write /usr/sbin: /sbin is a link to it"),
+    ("/lib", "write /usr/lib: /lib is a link to it"),
+    ("/lib64", "write /usr/lib64: /lib64 is a link to it"),
     ("/usr/etc", "write /etc; the build moves it to /usr/etc"),
 ];
+
+/// Why a path cannot be in an image, and what to do instead; none when it can.
+pub(crate) fn not_in_an_image(path: &str) -> Option<&'static str> {
+    let under = |p: &str| path.strip_prefix(p).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    NOT_IN_AN_IMAGE.iter().find(|(p, _)| under(p)).map(|(_, why)| *why)
+}
 
 pub(super) fn syntax_error(error: &serde_saphyr::Error, file: &str) -> Error {
     let (line, column) = error.location().map_or((1, 1), |l| (l.line().max(1), l.column().max(1)));
@@ -56,6 +71,9 @@ fn position(l: &Location) -> (u64, u64) {
     (l.line().max(1), l.column().max(1))
 }
 
+/// Numbers a recipe may give to users; 0 is root's, above begin ranges of systemd and of containers.
+const UIDS: std::ops::RangeInclusive<u32> = 1..=60_000;
+
 pub(super) struct Checker<'a> {
     pub(super) file: &'a str,
 }
@@ -83,7 +101,7 @@ impl Checker<'_> {
                 "use letters, digits and `.+~-`, at most 128; put it in quotes if YAML takes it for a number",
             );
         }
-        if !is_suite(&debian.suite.value) {
+        if !is_name(&debian.suite.value) {
             return self.fail(
                 &debian.suite.referenced,
                 format!("`{}` is not the name of a suite", debian.suite.value),
@@ -192,7 +210,7 @@ impl Checker<'_> {
                 "write it absolute, without `.`, `..`, `//` or a final `/`",
             );
         }
-        if let Some((_, why)) = NOT_IN_AN_IMAGE.iter().find(|(p, _)| path == *p || path.starts_with(&format!("{p}/"))) {
+        if let Some(why) = not_in_an_image(&path) {
             return self.fail(&at, format!("`{path}` cannot be in an image"), why);
         }
         self.once(positions, format!("files/{path}"), &path, &at)?;
@@ -250,9 +268,32 @@ impl Checker<'_> {
                 &user.uid.value.to_string(),
                 &user.uid.referenced,
             )?;
+            if !UIDS.contains(&user.uid.value) {
+                return self.fail(
+                    &user.uid.referenced,
+                    format!("{} is not a number for a user", user.uid.value),
+                    "use 1 to 60000: what lies above belongs to systemd and to containers",
+                );
+            }
+            let absolute =
+                |p: &Option<String>| p.as_ref().is_none_or(|p| p.starts_with('/') && !p.contains(char::is_whitespace));
+            if !absolute(&user.home) || !absolute(&user.shell) {
+                return self.fail(
+                    &user.name.referenced,
+                    format!("home and shell of `{}` must be absolute paths without spaces", user.name.value),
+                    "leave them out for a user that nobody logs in as",
+                );
+            }
+            if let Some(group) = user.groups.iter().find(|g| !is_user(g)) {
+                return self.fail(
+                    &user.name.referenced,
+                    format!("`{group}` is not the name of a group"),
+                    "use lower-case letters, digits, `_` and `-`",
+                );
+            }
             // sysusers.d is a line of quoted words.
             let words = [Some(&user.comment), user.home.as_ref(), user.shell.as_ref()];
-            if words.into_iter().flatten().chain(&user.groups).any(|w| w.contains(['"', '\n', '\\', ':'])) {
+            if words.into_iter().flatten().chain(&user.groups).any(|w| w.contains(['"', '\n', '\\', ':', '%'])) {
                 return self.fail(
                     &user.name.referenced,
                     format!("an entry of `{}` holds a quote, colon, backslash or line break", user.name.value),
@@ -270,10 +311,6 @@ impl Checker<'_> {
         }
         Ok(users)
     }
-}
-
-fn is_suite(s: &str) -> bool {
-    is_name(s)
 }
 
 fn is_package(s: &str) -> bool {

@@ -22,9 +22,6 @@ const REMOVED: &[(&str, &str)] = &[
     ("etc/fstab", "a placeholder; the deployment mounts what it needs"),
     ("etc/machine-id", "each device makes its own"),
     ("var/lib/dbus/machine-id", "each device makes its own"),
-    ("var/cache", "made again on the device; aux-cache of ldconfig holds inode numbers"),
-    ("var/log", "the compose's own log"),
-    ("var/backups", "older copies"),
     ("var/lib/apt", "package lists of the compose's repository"),
     ("var/lib/systemd", "state of helpers that ran at compose time"),
     ("var/lib/dpkg/lock", "a lock of the compose"),
@@ -40,6 +37,13 @@ const REMOVED: &[(&str, &str)] = &[
     ("initrd.img.old", "a link into /boot"),
 ];
 
+/// Files below these are removed; the folders stay, because packages list them.
+const FILES_REMOVED: &[(&str, &str)] = &[
+    ("var/cache", "made again on the device; aux-cache of ldconfig holds inode numbers"),
+    ("var/log", "the compose's own log"),
+    ("var/backups", "older copies"),
+];
+
 /// Emptied, the folder stays.
 const EMPTIED: &[&str] = &["dev", "proc", "run", "sys", "tmp", "var/tmp", "root"];
 
@@ -51,6 +55,9 @@ pub fn clean(tree: &Path) -> Result<(), Error> {
     for (path, _) in REMOVED {
         remove(&tree.join(path))?;
     }
+    for (dir, _) in FILES_REMOVED {
+        remove_files(&tree.join(dir))?;
+    }
     for dir in EMPTIED {
         let dir = tree.join(dir);
         if dir.is_dir() {
@@ -60,5 +67,21 @@ pub fn clean(tree: &Path) -> Result<(), Error> {
         }
     }
     // An empty file, not none: it must exist to be mounted over, and its absence would mean "first boot".
-    super::lay::write(&tree.join("etc/machine-id"), b"")
+    super::lay::write(tree, "/etc/machine-id", b"")
+}
+
+/// Removes all but the folders; absence is fine.
+fn remove_files(dir: &Path) -> Result<(), Error> {
+    if !dir.is_dir() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(dir).at("read", dir)? {
+        let path = entry.at("read", dir)?.path();
+        if path.symlink_metadata().at("read", &path)?.is_dir() {
+            remove_files(&path)?;
+        } else {
+            remove(&path)?;
+        }
+    }
+    Ok(())
 }

@@ -2,27 +2,32 @@
 
 use crate::error::{At, Error};
 use crate::plan::{Plan, PlannedContent, PlannedFile};
+use crate::recipe::not_in_an_image;
 use crate::stage::remove;
 use crate::tools::chroot::{Access, run_inside};
 use secai_verifier::digest::Digest;
+use secai_verifier::limits::ID_MAX;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// Which system this is.
+const OS_RELEASE: &str = "/usr/lib/os-release";
 
 /// Users and groups that the tree knows.
 #[derive(Debug)]
-pub struct Owners {
+pub struct Accounts {
     users: BTreeMap<String, u32>,
     groups: BTreeMap<String, u32>,
 }
 
-impl Owners {
+impl Accounts {
     /// Reads the tree's own `/etc/passwd` and `/etc/group`.
     ///
     /// # Errors
     /// I/O.
-    pub fn of(tree: &Path) -> Result<Owners, Error> {
+    pub fn of(tree: &Path) -> Result<Accounts, Error> {
         let read = |name: &str| -> Result<BTreeMap<String, u32>, Error> {
             let path = tree.join("etc").join(name);
             let text = fs::read_to_string(&path).at("read", &path)?;
@@ -34,11 +39,15 @@ impl Owners {
                 })
                 .collect())
         };
-        Ok(Owners { users: read("passwd")?, groups: read("group")? })
+        Ok(Accounts { users: read("passwd")?, groups: read("group")? })
     }
 
+    /// A name's number, or a number that a tar header can hold.
     fn number(table: &BTreeMap<String, u32>, name: &str) -> Option<u32> {
-        name.parse().ok().or_else(|| table.get(name).copied())
+        match name.parse() {
+            Ok(number) => (number <= ID_MAX).then_some(number),
+            Err(_) => table.get(name).copied(),
+        }
     }
 }
 
@@ -46,7 +55,7 @@ impl Owners {
 ///
 /// # Errors
 /// [`Error::ChangedUnderneath`] when its source is no longer what the plan saw; [`Error::Recipe`] for an unknown owner; I/O.
-pub fn lay(plan: &Plan, tree: &Path, file: &PlannedFile, owners: &Owners) -> Result<(), Error> {
+pub fn lay(plan: &Plan, tree: &Path, file: &PlannedFile, accounts: &Accounts) -> Result<(), Error> {
     let key = format!("files/{}", file.path);
     let unknown = |what: &str, name: &str| {
         plan.recipe.complain(
@@ -55,8 +64,8 @@ pub fn lay(plan: &Plan, tree: &Path, file: &PlannedFile, owners: &Owners) -> Res
             "use a number, or add it under users",
         )
     };
-    let uid = Owners::number(&owners.users, &file.user).ok_or_else(|| unknown("user", &file.user))?;
-    let gid = Owners::number(&owners.groups, &file.group).ok_or_else(|| unknown("group", &file.group))?;
+    let uid = Accounts::number(&accounts.users, &file.user).ok_or_else(|| unknown("user", &file.user))?;
+    let gid = Accounts::number(&accounts.groups, &file.group).ok_or_else(|| unknown("group", &file.group))?;
     let target = inside(tree, &file.path).ok_or_else(|| {
         plan.recipe.complain(
             &key,
@@ -64,6 +73,14 @@ pub fn lay(plan: &Plan, tree: &Path, file: &PlannedFile, owners: &Owners) -> Res
             "name the real path",
         )
     })?;
+    let reached = target.strip_prefix(tree).map(|p| format!("/{}", p.display())).unwrap_or_default();
+    if let Some(why) = not_in_an_image(&reached) {
+        return Err(plan.recipe.complain(
+            &key,
+            format!("`{}` leads to {reached}, which cannot be in an image", file.path),
+            why,
+        ));
+    }
     if let Some(parent) = target.parent() {
         make_folders(tree, parent)?;
     }
@@ -108,8 +125,8 @@ pub fn lay(plan: &Plan, tree: &Path, file: &PlannedFile, owners: &Owners) -> Res
 
 /// The real place of an image path in the tree: links of the tree among its folders (`/lib` → `usr/lib`) are
 /// followed inside the tree, never out of it. None when they lead nowhere sensible.
-fn inside(tree: &Path, path: &str) -> Option<std::path::PathBuf> {
-    let mut real = std::path::PathBuf::new();
+pub fn inside(tree: &Path, path: &str) -> Option<PathBuf> {
+    let mut real = PathBuf::new();
     let mut rest: Vec<String> = path.split('/').rev().filter(|p| !p.is_empty()).map(str::to_owned).collect();
     // A chain of links longer than this is a loop.
     let mut links_left = 40;
@@ -135,7 +152,7 @@ fn inside(tree: &Path, path: &str) -> Option<std::path::PathBuf> {
             }
             real.pop();
             if target.is_absolute() {
-                real = std::path::PathBuf::new();
+                real = PathBuf::new();
             }
             rest.extend(target.to_str()?.split('/').rev().filter(|p| !p.is_empty()).map(str::to_owned));
         }
@@ -149,7 +166,11 @@ fn set(path: &Path, mode: u32, uid: u32, gid: u32) -> Result<(), Error> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).at("change", path)
 }
 
-fn make_folders(tree: &Path, dir: &Path) -> Result<(), Error> {
+/// Makes a folder of the tree and those it lies in, 0755 root:root where they are missing.
+///
+/// # Errors
+/// I/O.
+pub fn make_folders(tree: &Path, dir: &Path) -> Result<(), Error> {
     let Ok(relative) = dir.strip_prefix(tree) else { return Ok(()) };
     let mut path = tree.to_owned();
     for part in relative.components() {
@@ -162,19 +183,26 @@ fn make_folders(tree: &Path, dir: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Writes a file of the compose's own, 0644 root:root, with its folders.
+/// Writes a file of the compose's own at a path of the image, 0644 root:root, with its folders.
 ///
 /// # Errors
-/// I/O.
-pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    if let Some(parent) = path.parent()
-        && !parent.is_dir()
-    {
-        fs::create_dir_all(parent).at("create", parent)?;
+/// [`Error::Tree`] when links lead nowhere; I/O.
+pub fn write(tree: &Path, path: &str, bytes: &[u8]) -> Result<(), Error> {
+    let target = resolve(tree, path)?;
+    if let Some(parent) = target.parent() {
+        make_folders(tree, parent)?;
     }
-    remove(path)?;
-    fs::write(path, bytes).at("write", path)?;
-    set(path, 0o644, 0, 0)
+    remove(&target)?;
+    fs::write(&target, bytes).at("write", &target)?;
+    set(&target, 0o644, 0, 0)
+}
+
+/// [`inside`], where not to arrive is an error.
+///
+/// # Errors
+/// [`Error::Tree`].
+pub fn resolve(tree: &Path, path: &str) -> Result<PathBuf, Error> {
+    inside(tree, path).ok_or_else(|| Error::Tree(format!("the links at {path} lead nowhere")))
 }
 
 /// Users of the recipe, declared to sysusers and made.
@@ -193,9 +221,20 @@ pub fn users(plan: &Plan, tree: &Path) -> Result<(), Error> {
             text.push_str(&format!("m {} {group}\n", u.name));
         }
     }
-    let name = format!("usr/lib/sysusers.d/secai-{}.conf", plan.recipe.name);
-    write(&tree.join(&name), text.as_bytes())?;
-    run_inside(tree, Access::ReadWrite, &["/usr/bin/systemd-sysusers", &format!("/{name}")], plan.date)?;
+    let name = format!("/usr/lib/sysusers.d/secai-{}.conf", plan.recipe.name);
+    write(tree, &name, text.as_bytes())?;
+    run_inside(tree, Access::ReadWrite, &["/usr/bin/systemd-sysusers", &name], plan.date)?;
+    // sysusers takes another number when one is taken; a recipe's numbers are meant.
+    let made = Accounts::of(tree)?;
+    for user in &plan.recipe.users {
+        if made.users.get(&user.name) != Some(&user.uid) {
+            return Err(plan.recipe.complain(
+                &format!("users/{}", user.name),
+                format!("user `{}` cannot have the number {}", user.name, user.uid),
+                "the packages use this name or number; choose another",
+            ));
+        }
+    }
     Ok(())
 }
 
@@ -206,18 +245,34 @@ pub fn users(plan: &Plan, tree: &Path) -> Result<(), Error> {
 pub fn units(plan: &Plan, tree: &Path) -> Result<(), Error> {
     for (verb, names) in [("enable", &plan.recipe.enable), ("mask", &plan.recipe.mask)] {
         for name in names {
-            if let Err(Error::ToolFailed { tail, .. }) =
-                run_inside(tree, Access::ReadWrite, &["/usr/bin/systemctl", "--quiet", verb, name], plan.date)
-            {
-                return Err(plan.recipe.complain(
+            let complain = |why: String| {
+                plan.recipe.complain(
                     &format!("units/{name}"),
-                    format!("cannot {verb} unit `{name}`: {tail}"),
+                    format!("cannot {verb} unit `{name}`: {why}"),
                     "name a unit that a package or a file of the recipe brings",
-                ));
+                )
+            };
+            // systemctl masks what does not exist: a slip of the pen would mask nothing.
+            if !unit_exists(tree, name) {
+                return Err(complain("the image has no such unit".into()));
+            }
+            match run_inside(tree, Access::ReadWrite, &["/usr/bin/systemctl", "--quiet", verb, name], plan.date) {
+                Err(Error::ToolFailed { tail, .. }) => return Err(complain(tail)),
+                other => drop(other?),
             }
         }
     }
     Ok(())
+}
+
+/// Is there a unit file of this name, or the template of this instance?
+fn unit_exists(tree: &Path, name: &str) -> bool {
+    let template = name.split_once('@').and_then(|(stem, rest)| Some(format!("{stem}@.{}", rest.rsplit_once('.')?.1)));
+    ["/etc/systemd/system", "/usr/lib/systemd/system"].iter().any(|dir| {
+        std::iter::once(name)
+            .chain(template.as_deref())
+            .any(|unit| inside(tree, &format!("{dir}/{unit}")).is_some_and(|path| path.symlink_metadata().is_ok()))
+    })
 }
 
 /// Kernel arguments, where bootc and our own deployments read them.
@@ -228,7 +283,8 @@ pub fn kernel_args(plan: &Plan, tree: &Path) -> Result<(), Error> {
     // The recipe admits neither quotes nor backslashes, so that these are TOML strings as they stand.
     let list: Vec<String> = plan.recipe.kernel_args.iter().map(|a| format!("\"{a}\"")).collect();
     write(
-        &tree.join(format!("usr/lib/bootc/kargs.d/10-{}.toml", plan.recipe.name)),
+        tree,
+        &format!("/usr/lib/bootc/kargs.d/10-{}.toml", plan.recipe.name),
         format!("kargs = [{}]\n", list.join(", ")).as_bytes(),
     )
 }
@@ -238,8 +294,10 @@ pub fn kernel_args(plan: &Plan, tree: &Path) -> Result<(), Error> {
 /// # Errors
 /// [`Error::Tree`] without an os-release.
 pub fn identity(plan: &Plan, tree: &Path) -> Result<(), Error> {
-    let path = tree.join("usr/lib/os-release");
-    let mut text = fs::read_to_string(&path).map_err(|_| Error::Tree("it has no /usr/lib/os-release".into()))?;
+    let path = resolve(tree, OS_RELEASE)?;
+    let regular = path.symlink_metadata().is_ok_and(|m| m.is_file());
+    let text = fs::read_to_string(&path).ok().filter(|_| regular);
+    let mut text = text.ok_or_else(|| Error::Tree(format!("it has no {OS_RELEASE}")))?;
     text.push_str(&format!("IMAGE_ID={}\nIMAGE_VERSION={}\n", plan.recipe.name, plan.recipe.version));
-    write(&path, text.as_bytes())
+    write(tree, OS_RELEASE, text.as_bytes())
 }

@@ -4,7 +4,7 @@
 //! `/usr/lib/dpkg`; `/var` is empty and made at boot by tmpfiles.d; `/home`, `/root`, `/opt`, `/srv`, `/mnt` are
 //! links into it.
 
-use super::lay::write;
+use super::lay::{make_folders, resolve, write};
 use crate::error::{At, Error};
 use crate::stage::remove;
 use std::collections::BTreeSet;
@@ -12,13 +12,14 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
-/// Top-level names that become links, and the folders in `/var` that they lead to, with mode.
+/// Top-level names that become links, and the folders that they lead to, with mode.
 const LINKS: &[(&str, &str, u32)] = &[
     ("home", "var/home", 0o755),
     ("mnt", "var/mnt", 0o755),
     ("opt", "var/opt", 0o755),
     ("root", "var/roothome", 0o700),
     ("srv", "var/srv", 0o755),
+    ("media", "run/media", 0o755),
 ];
 /// Folders that must be there, empty, with their mode.
 const EMPTY: &[(&str, u32)] = &[
@@ -38,7 +39,7 @@ const FACTORY: &str = "usr/share/factory";
 /// Files of the kernel package in `/boot`, and their names beside the modules.
 const KERNEL_FILES: &[(&str, &str)] = &[("vmlinuz-", "vmlinuz"), ("config-", "config"), ("System.map-", "System.map")];
 /// What makes `/var`, at each boot.
-const TMPFILES: &str = "usr/lib/tmpfiles.d/secai-var.conf";
+const TMPFILES: &str = "/usr/lib/tmpfiles.d/secai-var.conf";
 
 /// Where a file that its package's archive calls `path` lies in the image; none where the image does not keep it.
 pub fn image_path(path: &str, kernel: &str) -> Option<String> {
@@ -81,13 +82,31 @@ pub fn apply(tree: &Path, kernel: &str) -> Result<(), Error> {
         return Err(Error::Tree(format!("its kernel is not at /boot/vmlinuz-{kernel}")));
     }
     remove(&tree.join("boot"))?;
+    // Name by name: packages have files of their own in /usr/lib/dpkg.
     let dpkg = tree.join("var/lib/dpkg");
-    if dpkg.is_dir() {
-        fs::rename(&dpkg, tree.join(DPKG)).at("move", &dpkg)?;
+    for entry in fs::read_dir(&dpkg).at("read", &dpkg)? {
+        let entry = entry.at("read", &dpkg)?;
+        let to = resolve(tree, &format!("/{DPKG}/{}", entry.file_name().to_string_lossy()))?;
+        if to.symlink_metadata().is_ok() {
+            return Err(Error::Tree(format!("dpkg's database and a package both have {}", to.display())));
+        }
+        if let Some(parent) = to.parent() {
+            make_folders(tree, parent)?;
+        }
+        fs::rename(entry.path(), &to).at("move", entry.path())?;
     }
+    remove(&dpkg)?;
     var_by_tmpfiles(tree)?;
     for (name, target, _) in LINKS {
-        remove(&tree.join(name))?;
+        let path = tree.join(name);
+        let held = fs::read_dir(&path).ok().and_then(|mut d| d.next()).and_then(Result::ok);
+        if let Some(held) = held.filter(|_| !path.is_symlink()) {
+            return Err(Error::Tree(format!(
+                "a package has {}, and /{name} leads into /var, which a commit does not keep",
+                held.path().display()
+            )));
+        }
+        remove(&path)?;
         symlink(target, tree.join(name)).at("create", tree.join(name))?;
     }
     remove(&tree.join("ostree"))?;
@@ -143,28 +162,30 @@ fn var_by_tmpfiles(tree: &Path) -> Result<(), Error> {
                 lines.push(format!("d /{path} {mode:04o} {uid} {gid} -"));
             }
         } else if meta.is_file() {
-            let kept = tree.join(FACTORY).join(&path);
+            let kept = resolve(tree, &format!("/{FACTORY}/{path}"))?;
             if let Some(parent) = kept.parent() {
-                fs::create_dir_all(parent).at("create", parent)?;
+                make_folders(tree, parent)?;
             }
             fs::rename(tree.join(&path), &kept).at("move", tree.join(&path))?;
             lines.push(format!("C /{path} {mode:04o} {uid} {gid} - /{FACTORY}/{path}"));
         }
     }
     remove(&tree.join("var"))?;
-    write(&tree.join(TMPFILES), (lines.join("\n") + "\n").as_bytes())
+    write(tree, TMPFILES, (lines.join("\n") + "\n").as_bytes())
 }
 
 /// Paths that packages' own tmpfiles.d entries make already.
 fn known_lines(tree: &Path) -> Result<BTreeSet<String>, Error> {
-    let dir = tree.join("usr/lib/tmpfiles.d");
+    let dir = resolve(tree, "/usr/lib/tmpfiles.d")?;
     let mut known = BTreeSet::new();
     if !dir.is_dir() {
         return Ok(known);
     }
     for entry in fs::read_dir(&dir).at("read", &dir)? {
-        let path = entry.at("read", &dir)?.path();
-        if path.extension().is_some_and(|e| e == "conf") {
+        let entry = entry.at("read", &dir)?;
+        let path = entry.path();
+        // A link is somebody's way of saying "not this one", or leads who knows where.
+        if entry.file_type().is_ok_and(|t| t.is_file()) && path.extension().is_some_and(|e| e == "conf") {
             let text = fs::read_to_string(&path).at("read", &path)?;
             let makes = |l: &&str| l.starts_with(['d', 'D', 'q', 'Q', 'L', 'v']);
             known.extend(text.lines().filter(makes).filter_map(|l| l.split_whitespace().nth(1)).map(str::to_owned));

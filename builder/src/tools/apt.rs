@@ -5,7 +5,7 @@
 
 mod mirror;
 
-use super::{checked, command, run, tail};
+use super::{checked, mortal, run, tail};
 use crate::error::{At, Error};
 use crate::stage::write_atomically;
 use secai_verifier::digest::Digest;
@@ -124,7 +124,8 @@ impl Apt {
                      Dir::Bin::Methods \"/usr/lib/apt/methods\";\nDir::Log \"/dev/null\";\n\
                      APT::Architecture \"{ARCHITECTURE}\";\nAPT::Architectures {{\"{ARCHITECTURE}\";}};\nAPT::Install-Recommends \"false\";\n\
                      APT::Sandbox::User \"root\";\nAcquire::Languages \"none\";\nAcquire::Retries \"2\";\nAcquire::http::Timeout \"30\";\n\
-                     Acquire::IndexTargets::deb::DEP-11::DefaultEnabled \"false\";\nAPT::Update::Error-Mode \"any\";\nQuiet::NoUpdate \"true\";\n"
+                     Acquire::IndexTargets::deb::DEP-11::DefaultEnabled \"false\";\nAPT::Update::Error-Mode \"any\";\nQuiet::NoUpdate \"true\";\n\
+                     pkgCacheGen::ForceEssential \",\";\n"
                 ),
             ),
         ];
@@ -135,7 +136,7 @@ impl Apt {
     }
 
     fn apt(&self, program: &str) -> Result<Command, Error> {
-        let mut c = command(program, "apt")?;
+        let mut c = mortal(program, "apt")?;
         c.env("APT_CONFIG", self.root.join("apt.conf"));
         // How this machine reaches its mirror is the machine's business, like the mirror itself.
         for name in ["http_proxy", "https_proxy", "no_proxy"] {
@@ -212,7 +213,7 @@ impl Apt {
     /// [`Unresolved`].
     pub fn resolve(&self, names: &[String]) -> Result<Vec<Package>, Unresolved> {
         let index = self.index_file("InRelease")?.map(|path| fs::read(&path).at("read", &path)).transpose()?;
-        let question = Digest::of(format!("{:?} {names:?}", index.as_deref().map(Digest::of)).as_bytes());
+        let question = Digest::of(format!("2 {:?} {names:?}", index.as_deref().map(Digest::of)).as_bytes());
         let kept = self.root.join("resolved").join(format!("{question}.json"));
         if let Some(answer) = fs::read(&kept).ok().and_then(|b| serde_json::from_slice::<Vec<Resolved>>(&b).ok()) {
             return Ok(answer.into_iter().map(Resolved::into_package).collect());
@@ -251,6 +252,11 @@ impl Apt {
                 files.insert(format!("{name}={}", version.replace("%3a", ":")), file.to_owned());
             }
         }
+        // apt takes a name it does not know for an expression, and a final + or - for an order.
+        let known = |name: &String| files.keys().any(|k| k.split_once('=').is_some_and(|(n, _)| n == name));
+        if let Some(name) = names.iter().find(|n| !known(n)) {
+            return Err(Unresolved::Unknown(name.clone()));
+        }
         let shown = run(self.apt("apt-cache")?.arg("show").args(files.keys()), "apt-cache show")?;
         let shown = String::from_utf8_lossy(&shown);
         let mut packages = Vec::new();
@@ -282,10 +288,9 @@ impl Apt {
         let archives = self.root.join("archives");
         let child = self
             .apt("apt-get")?
-            .args(["install", "-y", "-q", "--download-only", "--no-install-recommends", "--reinstall"])
-            .arg("-oAPT::Get::AllowUnauthenticated=false")
-            .args(["--no-remove"])
+            .args(["download", "-q"])
             .args(missing.iter().map(|p| format!("{}={}", p.name, p.version)))
+            .current_dir(&archives)
             .stdout(std::process::Stdio::null())
             .stderr(std::process::Stdio::piped())
             .spawn()
@@ -298,7 +303,7 @@ impl Apt {
                 output
             });
             while !done.load(std::sync::atomic::Ordering::Acquire) {
-                progress(folder_bytes(&archives) + folder_bytes(&archives.join("partial")));
+                progress(folder_bytes(&archives));
                 std::thread::sleep(Duration::from_millis(100));
             }
             watcher.join()

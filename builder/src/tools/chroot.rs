@@ -1,29 +1,22 @@
-//! Programs of the composed tree, run inside it: own mount, process and network namespaces, a fresh /proc, a /dev
-//! of five nodes, and a tmpfs wherever a program may scribble.
+//! Programs of the composed tree, run inside it by bubblewrap: the tree is the only root they see, with namespaces of
+//! their own, no network, a /dev of a few nodes, a tmpfs wherever a program may scribble, and few of root's rights.
+//!
+//! A recipe may replace any of these programs by its own: what runs here is not trusted.
 
 use super::{mortal, run};
 use crate::error::Error;
 use std::path::Path;
 
-/// `$1` is the tree, `$2` `ro` or `rw`, the rest a command for it.
-const ENTER: &str = r#"root=$1 access=$2; shift 2
-mount --bind "$root" "$root"
-mount -o "remount,bind,$access" "$root"
-for dir in dev run tmp var/tmp; do mount -t tmpfs tmpfs "$root/$dir"; done
-for node in full null random urandom zero; do
-  : > "$root/dev/$node"
-  mount --bind "/dev/$node" "$root/dev/$node"
-done
-ln -s /proc/self/fd "$root/dev/fd"
-mount -t proc proc "$root/proc"
-exec chroot "$root" "$@""#;
+/// What dpkg's and systemd's helpers need: to own files and to change who owns them. Nothing that leads out.
+const CAPABILITIES: [&str; 7] =
+    ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_SETGID", "CAP_SETUID", "CAP_SETFCAP"];
 
 /// May the program change the tree?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// No: nothing it does stays but what it prints.
     ReadOnly,
-    /// Yes, outside /dev, /run, /tmp and /var/tmp.
+    /// Yes, outside /dev, /proc, /run, /tmp and /var/tmp.
     ReadWrite,
 }
 
@@ -32,26 +25,14 @@ pub enum Access {
 /// # Errors
 /// [`Error::ToolFailed`] with the last lines it wrote to its standard error.
 pub fn run_inside(root: &Path, access: Access, argv: &[&str], epoch: i64) -> Result<Vec<u8>, Error> {
-    let mut c = mortal("unshare", "util-linux")?;
-    c.args([
-        "--mount",
-        "--net",
-        "--pid",
-        "--ipc",
-        "--uts",
-        "--fork",
-        "--kill-child",
-        "--",
-        "sh",
-        "-eu",
-        "-c",
-        ENTER,
-        "sh",
-    ])
-    .arg(root)
-    .arg(if access == Access::ReadOnly { "ro" } else { "rw" })
-    .args(argv)
-    .env("SOURCE_DATE_EPOCH", epoch.to_string())
-    .env("SYSTEMD_OFFLINE", "1");
+    let mut c = mortal("bwrap", "bubblewrap")?;
+    c.arg(if access == Access::ReadOnly { "--ro-bind" } else { "--bind" }).arg(root).arg("/");
+    c.args(["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/run", "--tmpfs", "/tmp", "--tmpfs", "/var/tmp"])
+        .args(["--unshare-net", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--hostname", "localhost"])
+        .args(["--die-with-parent", "--new-session", "--chdir", "/", "--cap-drop", "ALL"]);
+    for capability in CAPABILITIES {
+        c.args(["--cap-add", capability]);
+    }
+    c.arg("--").args(argv).env("SOURCE_DATE_EPOCH", epoch.to_string()).env("SYSTEMD_OFFLINE", "1");
     run(&mut c, argv.first().copied().unwrap_or_default())
 }

@@ -8,6 +8,19 @@ use secai_verifier::digest::Digest;
 use std::fs;
 use std::path::Path;
 
+/// How it is run; a part of the base's key.
+pub const ARGUMENTS: &[&str] = &[
+    "--mode=root",
+    "--variant=essential",
+    "--format=tar",
+    "--aptopt=APT::Install-Recommends \"false\"",
+    "--aptopt=Acquire::Languages \"none\"",
+    // A killed bootstrap is thrown away: nothing needs to reach the disk early.
+    "--dpkgopt=force-unsafe-io",
+    // Nothing of the building machine: its resolver and name stay out.
+    "--essential-hook=rm -f \"$1/etc/resolv.conf\" \"$1/etc/hostname\"",
+];
+
 /// Version of the installed mmdebstrap, a part of the base's key.
 ///
 /// # Errors
@@ -60,18 +73,19 @@ pub fn bootstrap(
     }
     let temporary = work.join("tmp");
     fs::create_dir_all(&temporary).at("create", &temporary)?;
-    let mut c = isolated(&["--mount-proc".into()], "mmdebstrap", "mmdebstrap")?;
-    c.args(["--mode=root", "--variant=essential", "--format=tar"])
+    // A host name is the machine's; the shell sets another one in the namespace before anything of Debian runs.
+    let named_localhost = "echo localhost > /proc/sys/kernel/hostname; exec \"$@\"";
+    command("mmdebstrap", "mmdebstrap")?;
+    let options = ["--uts".to_owned(), "--mount-proc".to_owned()];
+    let mut c = isolated(&options, "sh", "dash")?;
+    c.args(["-eu", "-c", named_localhost, "sh", "mmdebstrap"])
+        .args(ARGUMENTS)
         .arg(format!("--architectures={ARCHITECTURE}"))
         .arg(format!("--include={}", named.join(",")))
-        .args(["--aptopt=APT::Install-Recommends \"false\"", "--aptopt=Acquire::Languages \"none\""])
-        // A killed bootstrap is thrown away: nothing needs to reach the disk early.
-        .arg("--dpkgopt=force-unsafe-io")
-        // Nothing of the caller's machine: the resolver and the name stay out.
-        .arg("--essential-hook=rm -f \"$1/etc/resolv.conf\" \"$1/etc/hostname\"")
         .arg(suite)
         .arg(target)
-        .arg(format!("deb [trusted=yes] copy:{} ./", repository.display()))
+        // A space would end the address in a line of apt's sources.
+        .arg(format!("deb [trusted=yes] copy:{} ./", repository.display().to_string().replace(' ', "%20")))
         .env("TMPDIR", &temporary)
         .env("SOURCE_DATE_EPOCH", epoch.to_string())
         // The initramfs is made later, once, from the finished tree.

@@ -34,16 +34,16 @@ impl Accelerator {
     /// # Errors
     /// [`Error::ToolMissing`] without QEMU; I/O.
     pub fn of_this_machine(cache: &Cache) -> Result<Accelerator, Error> {
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let boot = crate::stage::boot_id();
         let kept = cache.folder("qemu")?.join("accelerator");
         match fs::read_to_string(&kept).unwrap_or_default().split_once(' ') {
-            Some((id, "kvm")) if id == boot.trim() => return Ok(Accelerator::Kvm),
-            Some((id, "tcg")) if id == boot.trim() => return Ok(Accelerator::Tcg),
+            Some((id, "kvm")) if id == boot => return Ok(Accelerator::Kvm),
+            Some((id, "tcg")) if id == boot => return Ok(Accelerator::Tcg),
             _ => {}
         }
         let found = if Path::new("/dev/kvm").exists() && probe(cache)? { Accelerator::Kvm } else { Accelerator::Tcg };
         let word = if found == Accelerator::Kvm { "kvm" } else { "tcg" };
-        crate::stage::write_atomically(&kept, format!("{} {word}", boot.trim()).as_bytes())?;
+        crate::stage::write_atomically(&kept, format!("{} {word}", boot).as_bytes())?;
         Ok(found)
     }
 
