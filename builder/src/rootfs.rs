@@ -216,3 +216,56 @@ fn initramfs(plan: &Plan, cache: &Cache, tree: &Path, kernel: &str, say: &dyn Fn
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).at("change", &path)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::Tree;
+
+    #[test]
+    fn unpacking_keeps_owners_set_id_bits_and_capabilities() {
+        if !rustix::process::geteuid().is_root() {
+            // Only root may give files away; CI is root.
+            return;
+        }
+        // VFS_CAP_REVISION_2, effective, cap_net_raw.
+        let mut capability = vec![1, 0, 0, 2, 0, 0x20];
+        capability.resize(20, 0);
+        let dir = tempfile::tempdir_in(".").unwrap();
+        let archive = dir.path().join("base.tar");
+        let mut builder = tar::Builder::new(fs::File::create(&archive).unwrap());
+        builder.append_pax_extensions([("SCHILY.xattr.security.capability", capability.as_slice())]).unwrap();
+        let mut header = tar::Header::new_ustar();
+        header.set_mode(0o4755);
+        header.set_uid(7);
+        header.set_gid(8);
+        header.set_size(1);
+        builder.append_data(&mut header, "ping", &b"x"[..]).unwrap();
+        header.set_entry_type(tar::EntryType::Char);
+        header.set_size(0);
+        builder.append_data(&mut header, "null", &b""[..]).unwrap();
+        builder.into_inner().unwrap();
+        let tree = dir.path().join("tree");
+        unpack(&archive, &tree).unwrap();
+        let read = Tree::read(&tree).unwrap();
+        assert_eq!(read.files.len(), 1, "device nodes stay out");
+        let ping = &read.files[0];
+        assert_eq!((ping.mode & 0o7777, ping.uid, ping.gid), (0o4755, 7, 8));
+        assert_eq!(ping.xattrs, [(b"security.capability".to_vec(), capability)]);
+    }
+
+    #[test]
+    fn links_of_a_recipe_never_lead_out_of_the_tree() {
+        let dir = tempfile::tempdir().unwrap();
+        let (tree, host) = (dir.path().join("tree"), dir.path().join("host"));
+        fs::create_dir_all(tree.join("usr")).unwrap();
+        fs::create_dir_all(&host).unwrap();
+        for (link, target) in [("usr/out", host.to_str().unwrap()), ("up", "../host"), ("loop", "loop")] {
+            std::os::unix::fs::symlink(target, tree.join(link)).unwrap();
+        }
+        assert!(lay::inside(&tree, "/loop/x").is_none());
+        assert!(lay::inside(&tree, "/up/x").is_none_or(|p| p.starts_with(&tree)));
+        let reached = lay::resolve(&tree, "/usr/out/x").unwrap();
+        assert!(reached.starts_with(&tree) && !reached.starts_with(&host), "{}", reached.display());
+    }
+}
