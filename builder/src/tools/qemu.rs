@@ -67,9 +67,11 @@ fn probe(cache: &Cache) -> Result<bool, Error> {
     let mut disk = tempfile::NamedTempFile::new_in(cache.root()).at("create", cache.root())?;
     disk.write_all(&sector).at("write", disk.path())?;
     let mut c = mortal(PROGRAM, PACKAGE)?;
+    // As the guest itself will run: a host may fail on its own processor's features alone.
+    c.args(Accelerator::Kvm.argument());
     c.args([
-        "-accel",
-        "kvm",
+        "-smp",
+        "2",
         "-m",
         "32",
         "-nodefaults",
