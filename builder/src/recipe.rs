@@ -216,7 +216,7 @@ mod tests {
     fn every_complaint_names_its_place() {
         let cases = [
             ("pakages: [x]\n", 5, 1, "unknown field", "packages"),
-            ("packages: nftables\n", 5, 11, "", ""),
+            ("packages: nftables\n", 5, 11, "expected a list", ""),
             ("packages: [ab, ab]\n", 5, 16, "twice", "5:12"),
             ("packages: [ostree]\n", 5, 12, "twice", "4:"),
             ("packages: ['-o']\n", 5, 12, "not the name of a package", ""),
@@ -228,7 +228,7 @@ mod tests {
             ("units: {enable: [a.service], mask: [a.service]}\n", 5, 37, "twice", ""),
             ("users:\n  - {name: a, uid: 1000}\n  - {name: b, uid: 1000}\n", 7, 20, "twice", ""),
             ("users:\n  - {name: a, uid: x}\n", 6, 20, "", ""),
-            ("name: again\n", 5, 1, "duplicate", ""),
+            ("name: again\n", 5, 1, "`name` stands twice", "remove one"),
         ];
         for (extra, line, column, message, hint) in cases {
             let got = complaint(&format!("{GOOD}{extra}"));

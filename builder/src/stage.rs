@@ -98,13 +98,19 @@ impl Workspace {
         rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
             .map_err(|_| Error::Locked { path: root.clone() })?;
         let workspace = Workspace { root, _lock: lock };
-        for entry in fs::read_dir(&workspace.root).at("read", &workspace.root)? {
-            let path = entry.at("read", &workspace.root)?.path();
+        workspace.clear()?;
+        Ok(workspace)
+    }
+
+    /// Removes what is half done.
+    fn clear(&self) -> Result<(), Error> {
+        for entry in fs::read_dir(&self.root).at("read", &self.root)? {
+            let path = entry.at("read", &self.root)?.path();
             if path.extension().is_some_and(|e| e == "partial") {
                 remove(&path)?;
             }
         }
-        Ok(workspace)
+        Ok(())
     }
 
     /// `out/NAME`.
@@ -183,6 +189,14 @@ impl Workspace {
     }
 }
 
+impl Drop for Workspace {
+    /// A build that stops leaves no half: on a full disk, that is where the room went.
+    fn drop(&mut self) {
+        // Whatever cannot be removed now, the next build removes or names.
+        let _ = self.clear();
+    }
+}
+
 /// Removes a file or a folder with all it holds; absence is fine.
 ///
 /// # Errors
@@ -236,7 +250,9 @@ mod tests {
             fs::write(&partial, "half").unwrap();
             assert!(Workspace::open(dir.path(), "n").is_err(), "the folder is held");
         }
-        // Killed here: the next run finds nothing and clears the half.
+        assert!(!dir.path().join("n/3-commit.json.partial").exists(), "a build that stops takes its half away");
+        // Killed instead: the next run finds nothing and clears the half.
+        fs::write(dir.path().join("n/3-commit.json.partial"), "half").unwrap();
         let w = Workspace::open(dir.path(), "n").unwrap();
         assert!(!w.partial("commit").exists());
         assert!(matches!(w.state("commit", &inputs), State::Rebuilt(_)));

@@ -46,8 +46,18 @@ pub(super) fn syntax_error(error: &serde_saphyr::Error, file: &str) -> Error {
     let (line, column) = error.location().map_or((1, 1), |l| (l.line().max(1), l.column().max(1)));
     let text = error.without_snippet().to_string();
     // The library repeats the position in its message; ours stands in front.
-    let message = text.split(" at line ").next().unwrap_or(&text).trim().to_owned();
-    let hint = unknown_key_hint(&text).unwrap_or_else(|| "`secai-build schema` prints every key and its type".into());
+    let mut message = text.split(" at line ").next().unwrap_or(&text).trim().to_owned();
+    let mut hint =
+        unknown_key_hint(&text).unwrap_or_else(|| "`secai-build schema` prints every key and its type".into());
+    for (term, plain) in
+        [("sequence start", "a list"), ("mapping start", "keys and values"), ("string scalar", "a text")]
+    {
+        message = message.replace(&format!("expected {term}"), &format!("expected {plain}"));
+    }
+    if let Some(key) = message.strip_prefix("duplicate mapping key: ").and_then(|rest| rest.split(',').next()) {
+        message = format!("`{key}` stands twice");
+        hint = "a key stands once; remove one".into();
+    }
     Error::Recipe { file: file.to_owned(), line, column, message, hint }
 }
 

@@ -228,7 +228,7 @@ impl Apt {
     fn ask(&self, names: &[String]) -> Result<Vec<Package>, Unresolved> {
         let output = self
             .apt("apt-get")?
-            .args(["install", "-qq", "--print-uris", "--no-install-recommends", "?essential"])
+            .args(["install", "-q", "--print-uris", "--no-install-recommends", "?essential"])
             .args(names)
             .output()
             .at("run", "apt-get")?;
@@ -240,7 +240,15 @@ impl Apt {
             });
             return Err(match unknown {
                 Some(name) => Unresolved::Unknown(name.trim().to_owned()),
-                None => Unresolved::Conflict(tail(said.as_bytes())),
+                None => {
+                    // Indented: which package asks for what. Without such lines, whatever apt said.
+                    let why: Vec<&str> = said.lines().filter(|l| l.starts_with(' ')).collect();
+                    Unresolved::Conflict(if why.is_empty() {
+                        tail(said.as_bytes())
+                    } else {
+                        tail(why.join("\n").as_bytes())
+                    })
+                }
             });
         }
         let mut files = BTreeMap::new();
