@@ -9,29 +9,14 @@ use crate::surroundings::{Surroundings, cargo};
 /// `rust-version` has lints that we have not met: a newcomer sees those, CI counts them.
 pub fn run(here: &Surroundings) -> Outcome {
     let mut command = Command::new(cargo());
-    command
-        .args([
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--locked",
-            "--quiet",
-        ])
-        .current_dir(&here.top);
-    let version = Command::new("rustc")
-        .arg("--version")
-        .output()
-        .map(|it| it.stdout)
-        .unwrap_or_default();
+    command.args(["clippy", "--workspace", "--all-targets", "--locked", "--quiet"]).current_dir(&here.top);
+    let version = Command::new("rustc").arg("--version").output().map(|it| it.stdout).unwrap_or_default();
     let version = String::from_utf8_lossy(&version).into_owned();
     if here.in_ci || version.starts_with(concat!("rustc ", env!("CARGO_PKG_RUST_VERSION"), ".")) {
         command.args(["--", "-D", "warnings"]);
     } else {
         let ours = env!("CARGO_PKG_RUST_VERSION");
-        eprintln!(
-            "clippy: this is {}; warnings count with {ours} and in CI",
-            version.trim()
-        );
+        eprintln!("clippy: this is {}; warnings count with {ours} and in CI", version.trim());
     }
     step::run(&mut command)
 }

@@ -29,17 +29,8 @@ pub fn for_people(here: &Surroundings, arguments: &[String]) -> Outcome {
     let (bundle, trust) = (release.join("6-bundle"), release.join("trust"));
     let (verify, build) = (here.program("verify-release"), here.program("secai-build"));
     eprintln!("\nThe bundle: {}", here.top.join(&bundle).display());
-    eprintln!(
-        "verify it:  {} bundle {} --trust {}",
-        verify.display(),
-        bundle.display(),
-        trust.display()
-    );
-    eprintln!(
-        "boot it:    {} boot {} --expect 'login:'",
-        build.display(),
-        bundle.display()
-    );
+    eprintln!("verify it:  {} bundle {} --trust {}", verify.display(), bundle.display(), trust.display());
+    eprintln!("boot it:    {} boot {} --expect 'login:'", build.display(), bundle.display());
     Outcome::Passed
 }
 
@@ -51,25 +42,13 @@ pub fn for_tests(here: &Surroundings) -> Outcome {
 
 fn compose(here: &Surroundings, out: &Path, arguments: &[String]) -> Outcome {
     let mut compile = Command::new(cargo());
-    compile.args([
-        "build",
-        "--release",
-        "--locked",
-        "--package",
-        "secai-builder",
-        "--package",
-        "secai-verifier",
-    ]);
+    compile.args(["build", "--release", "--locked", "--package", "secai-builder", "--package", "secai-verifier"]);
     let Some(mut build) = as_root(&here.program("secai-build")) else {
         return Outcome::Skipped("composing needs root, and there is no sudo here".to_owned());
     };
     build.args(["build", "recipes/minimal.yml"]).args(arguments);
     let mut verify = Command::new(here.program("verify-release"));
-    verify
-        .arg("bundle")
-        .arg(out.join("minimal/6-bundle"))
-        .arg("--trust")
-        .arg(out.join("minimal/trust"));
+    verify.arg("bundle").arg(out.join("minimal/6-bundle")).arg("--trust").arg(out.join("minimal/trust"));
     let outcome = step::run_all([compile, build, verify].map(|mut command| {
         command.current_dir(&here.top);
         command
@@ -89,10 +68,7 @@ fn as_root(program: &Path) -> Option<Command> {
     command.args(["--preserve-env=CI,SOURCE_DATE_EPOCH,GNUPGHOME", "env"]);
     for (name, value) in [("HOME", env::var_os("HOME")), ("PATH", env::var_os("PATH"))]
         .into_iter()
-        .chain(
-            ["XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"]
-                .map(|name| (name, env::var_os(name))),
-        )
+        .chain(["XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"].map(|name| (name, env::var_os(name))))
     {
         if let Some(value) = value {
             let mut pair = OsString::from(name);
@@ -113,11 +89,7 @@ fn give_back_keys() {
         .map(|state| state.join("secai"))
         .filter(|state| state.exists());
     if let ((user @ 1.., group), Some(sudo), Some(state)) = (owner(), on_path("sudo"), state) {
-        step::run(
-            Command::new(sudo)
-                .args(["chown", "-R", &format!("{user}:{group}")])
-                .arg(state),
-        );
+        step::run(Command::new(sudo).args(["chown", "-R", &format!("{user}:{group}")]).arg(state));
     }
 }
 

@@ -9,16 +9,11 @@ use crate::surroundings::{Surroundings, cargo, on_path};
 /// CI fetches cargo-deny once into its cache (three minutes on two cores); elsewhere it is used when present.
 pub fn run(here: &Surroundings) -> Outcome {
     let Some(deny) = find(here).or_else(|| install(here)) else {
-        return Outcome::Skipped(
-            "cargo-deny is not here: cargo install --locked cargo-deny".to_owned(),
-        );
+        return Outcome::Skipped("cargo-deny is not here: cargo install --locked cargo-deny".to_owned());
     };
     let check = |what: &[&str]| {
         let mut command = Command::new(&deny);
-        command
-            .args(["--locked", "--log-level", "error", "check"])
-            .args(what)
-            .current_dir(&here.top);
+        command.args(["--locked", "--log-level", "error", "check"]).args(what).current_dir(&here.top);
         command.env("CARGO", cargo());
         command
     };
@@ -41,9 +36,7 @@ pub fn run(here: &Surroundings) -> Outcome {
 }
 
 fn find(here: &Surroundings) -> Option<PathBuf> {
-    Some(installed(here))
-        .filter(|at| at.is_file())
-        .or_else(|| on_path("cargo-deny"))
+    Some(installed(here)).filter(|at| at.is_file()).or_else(|| on_path("cargo-deny"))
 }
 
 fn installed(here: &Surroundings) -> PathBuf {
@@ -55,9 +48,7 @@ fn install(here: &Surroundings) -> Option<PathBuf> {
         return None;
     }
     let mut command = Command::new(cargo());
-    command
-        .args(["install", "--locked", "--quiet", "cargo-deny", "--root"])
-        .arg(&here.tools);
+    command.args(["install", "--locked", "--quiet", "cargo-deny", "--root"]).arg(&here.tools);
     // Its hundreds of crates are compiled once: not beside ours.
     command.env_remove("CARGO_TARGET_DIR");
     step::run(&mut command);

@@ -9,27 +9,10 @@ use crate::test::for_tests;
 /// Without this step the same test compares.
 pub fn run(here: &Surroundings) -> Outcome {
     let mut compile = Command::new(cargo());
-    compile.args([
-        "build",
-        "--release",
-        "--locked",
-        "--package",
-        "secai-builder",
-        "--package",
-        "secai-verifier",
-    ]);
+    compile.args(["build", "--release", "--locked", "--package", "secai-builder", "--package", "secai-verifier"]);
     compile.current_dir(&here.top);
     let mut write = Command::new(cargo());
-    write
-        .args([
-            "test",
-            "--locked",
-            "--package",
-            "secai-tests",
-            "--test",
-            "golden",
-        ])
-        .env("SECAI_GOLDEN", "write");
+    write.args(["test", "--locked", "--package", "secai-tests", "--test", "golden"]).env("SECAI_GOLDEN", "write");
     for_tests(&mut write, here, "test");
     step::run_all([compile, write])
 }

@@ -98,10 +98,7 @@ fn main() -> ExitCode {
         Verb::Clippy => vec![("clippy", Box::new(clippy::run))],
         Verb::Deny => vec![("deny", Box::new(deny::run))],
         Verb::Compose { arguments } => {
-            vec![(
-                "compose",
-                Box::new(move |here: &Surroundings| compose::for_people(here, &arguments)),
-            )]
+            vec![("compose", Box::new(move |here: &Surroundings| compose::for_people(here, &arguments)))]
         }
         Verb::Peers => vec![("peers", Box::new(peers::run))],
         Verb::Test => vec![
@@ -109,15 +106,9 @@ fn main() -> ExitCode {
             ("peers", Box::new(peers::run)),
             ("test", Box::new(test::run)),
         ],
-        Verb::Vm => vec![
-            ("compose", Box::new(compose::for_tests)),
-            ("vm", Box::new(vm::run)),
-        ],
+        Verb::Vm => vec![("compose", Box::new(compose::for_tests)), ("vm", Box::new(vm::run))],
         Verb::Golden => vec![("golden", Box::new(golden::run))],
-        Verb::Bench => vec![
-            ("compose", Box::new(compose::for_tests)),
-            ("bench", Box::new(bench::run)),
-        ],
+        Verb::Bench => vec![("compose", Box::new(compose::for_tests)), ("bench", Box::new(bench::run))],
     };
     let mut report = Report::default();
     for (name, step) in steps {

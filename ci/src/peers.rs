@@ -29,17 +29,13 @@ fn ostree_ext(here: &Surroundings, folder: &Path) -> Result<(), String> {
     let target = here.target.join("peers");
     let mut build = Command::new(cargo());
     build.args(["build", "--locked", "--quiet", "--manifest-path"]);
-    build
-        .arg(here.top.join("tests/peers/ostree-ext/Cargo.toml"))
-        .arg("--target-dir")
-        .arg(&target);
+    build.arg(here.top.join("tests/peers/ostree-ext/Cargo.toml")).arg("--target-dir").arg(&target);
     if let Outcome::Failed(why) = step::run(&mut build) {
         eprintln!("peers: ostree-ext: {why}");
         return Ok(());
     }
     let to = folder.join("ostree-ext");
-    fs::copy(target.join("debug/ostree-ext-peer"), &to)
-        .map_err(|why| format!("{}: {why}", to.display()))?;
+    fs::copy(target.join("debug/ostree-ext-peer"), &to).map_err(|why| format!("{}: {why}", to.display()))?;
     Ok(())
 }
 
@@ -67,7 +63,7 @@ fn cyclonedx(here: &Surroundings, folder: &Path) -> Result<(), String> {
         venv.join("bin/python").display(),
         source.join("validate.py").display()
     );
-    let written = fs::write(&program, text)
-        .and_then(|()| fs::set_permissions(&program, fs::Permissions::from_mode(0o755)));
+    let written =
+        fs::write(&program, text).and_then(|()| fs::set_permissions(&program, fs::Permissions::from_mode(0o755)));
     written.map_err(|why| format!("{}: {why}", program.display()))
 }

@@ -75,17 +75,9 @@ impl Report {
         if here.in_ci && !skips.is_empty() {
             failed.push("skips, which CI does not allow");
         }
-        let verdict = if failed.is_empty() {
-            "passed".to_owned()
-        } else {
-            format!("FAILED: {}", failed.join(", "))
-        };
+        let verdict = if failed.is_empty() { "passed".to_owned() } else { format!("FAILED: {}", failed.join(", ")) };
         eprintln!("ci: {verdict}; {} skipped", skips.len());
-        if failed.is_empty() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        }
+        if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }
 
@@ -116,10 +108,7 @@ pub fn run_all(commands: impl IntoIterator<Item = Command>) -> Outcome {
 /// A command as one would type it.
 pub fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words
-        .map(|word| word.to_string_lossy())
-        .collect::<Vec<_>>()
-        .join(" ")
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -130,20 +119,12 @@ mod tests {
     fn a_failing_command_is_named_and_stops_the_rest() {
         let mut failing = Command::new("sh");
         failing.args(["-c", "exit 3"]);
-        let Outcome::Failed(why) = run_all([failing, Command::new("/nonexistent")]) else {
-            panic!("passed")
-        };
-        assert!(
-            why.starts_with("sh -c exit 3: ") && why.contains('3'),
-            "{why}"
-        );
+        let Outcome::Failed(why) = run_all([failing, Command::new("/nonexistent")]) else { panic!("passed") };
+        assert!(why.starts_with("sh -c exit 3: ") && why.contains('3'), "{why}");
     }
 
     #[test]
     fn a_program_that_is_not_there_is_a_failure() {
-        assert!(matches!(
-            run(&mut Command::new("/nonexistent")),
-            Outcome::Failed(_)
-        ));
+        assert!(matches!(run(&mut Command::new("/nonexistent")), Outcome::Failed(_)));
     }
 }

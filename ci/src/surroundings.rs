@@ -30,14 +30,10 @@ impl Surroundings {
         if !metadata.status.success() {
             return Err(String::from_utf8_lossy(&metadata.stderr).trim().to_owned());
         }
-        let metadata: serde_json::Value = serde_json::from_slice(&metadata.stdout)
-            .map_err(|why| format!("cargo metadata: {why}"))?;
-        let path = |key: &str| {
-            metadata[key]
-                .as_str()
-                .map(PathBuf::from)
-                .ok_or_else(|| format!("cargo metadata has no {key}"))
-        };
+        let metadata: serde_json::Value =
+            serde_json::from_slice(&metadata.stdout).map_err(|why| format!("cargo metadata: {why}"))?;
+        let path =
+            |key: &str| metadata[key].as_str().map(PathBuf::from).ok_or_else(|| format!("cargo metadata has no {key}"));
         let target = path("target_directory")?;
         let cache = env::var_os("XDG_CACHE_HOME")
             .filter(|at| !at.is_empty())
@@ -67,7 +63,5 @@ pub fn cargo() -> PathBuf {
 
 /// Where PATH has a program of this name.
 pub fn on_path(name: &str) -> Option<PathBuf> {
-    env::split_paths(&env::var_os("PATH")?)
-        .map(|folder| folder.join(name))
-        .find(|at| at.is_file())
+    env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(name)).find(|at| at.is_file())
 }

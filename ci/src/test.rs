@@ -10,13 +10,7 @@ use crate::surroundings::{Surroundings, cargo, on_path};
 pub fn run(here: &Surroundings) -> Outcome {
     let tests = if on_path("cargo-nextest").is_some() {
         let mut command = Command::new(cargo());
-        command.args([
-            "nextest",
-            "run",
-            "--config-file",
-            "ci/nextest.toml",
-            "--no-fail-fast",
-        ]);
+        command.args(["nextest", "run", "--config-file", "ci/nextest.toml", "--no-fail-fast"]);
         command
     } else {
         let mut command = Command::new(cargo());

@@ -9,38 +9,17 @@ use crate::test::for_tests;
 
 /// One after the other: each guest wants the whole machine.
 pub fn run(here: &Surroundings) -> Outcome {
-    let files = fs::read_dir(here.top.join("tests/tests"))
-        .into_iter()
-        .flatten()
-        .flatten();
-    if !files
-        .map(|file| file.file_name())
-        .any(|name| name.to_string_lossy().starts_with("vm"))
-    {
+    let files = fs::read_dir(here.top.join("tests/tests")).into_iter().flatten().flatten();
+    if !files.map(|file| file.file_name()).any(|name| name.to_string_lossy().starts_with("vm")) {
         eprintln!("vm: there are no tests of this tier");
         return Outcome::Passed;
     }
     let mut command = Command::new(cargo());
     if on_path("cargo-nextest").is_some() {
-        command.args([
-            "nextest",
-            "run",
-            "--config-file",
-            "ci/nextest.toml",
-            "--no-fail-fast",
-            "--test-threads=1",
-        ]);
+        command.args(["nextest", "run", "--config-file", "ci/nextest.toml", "--no-fail-fast", "--test-threads=1"]);
         command.args(["--locked", "--package", "secai-tests", "--test", "vm*"]);
     } else {
-        command.args([
-            "test",
-            "--no-fail-fast",
-            "--locked",
-            "--package",
-            "secai-tests",
-            "--test",
-            "vm*",
-        ]);
+        command.args(["test", "--no-fail-fast", "--locked", "--package", "secai-tests", "--test", "vm*"]);
         command.args(["--", "--test-threads=1"]);
     }
     for_tests(&mut command, here, "vm");
