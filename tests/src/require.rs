@@ -54,11 +54,7 @@ pub fn require(tier: Tier, needs: &[Need]) -> bool {
             if let Some(file) = env::var_os("SECAI_SKIPS").map(PathBuf::from) {
                 let line = format!("{}:{}\t{reason}\n", place.file(), place.line());
                 let written = append(&file, &line);
-                assert!(
-                    written.is_ok(),
-                    "a skip has to be counted: {}: {written:?}",
-                    file.display()
-                );
+                assert!(written.is_ok(), "a skip has to be counted: {}: {written:?}", file.display());
             }
             assert!(!fails, "in CI every test runs: {reason}");
         }
@@ -78,12 +74,7 @@ enum Decision {
 }
 
 /// The machine is asked last: a test that is left out needs nothing.
-fn decide(
-    tier: Tier,
-    asked: Option<Tier>,
-    in_ci: bool,
-    lacking: impl FnOnce() -> Option<String>,
-) -> Decision {
+fn decide(tier: Tier, asked: Option<Tier>, in_ci: bool, lacking: impl FnOnce() -> Option<String>) -> Decision {
     match asked {
         None => return Decision::LeftOut("ci/test"),
         Some(asked) if tier > asked => return Decision::LeftOut("ci/test --vm"),
@@ -91,32 +82,24 @@ fn decide(
     }
     match lacking() {
         None => Decision::Run,
-        Some(reason) => Decision::Skip {
-            reason,
-            fails: in_ci,
-        },
+        Some(reason) => Decision::Skip { reason, fails: in_ci },
     }
 }
 
 /// One write: tests of several processes append to this file.
 fn append(file: &Path, line: &str) -> io::Result<()> {
     file.parent().map_or(Ok(()), fs::create_dir_all)?;
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(file)?
-        .write_all(line.as_bytes())
+    OpenOptions::new().create(true).append(true).open(file)?.write_all(line.as_bytes())
 }
 
 fn lacking(need: &Need) -> Option<String> {
     match need {
         Need::Root => (!is_root() && !sudo_is_silent())
             .then(|| "needs root, or a sudo that asks nothing (`sudo -v` first)".to_owned()),
-        Need::Program(name) => {
-            (!on_path(name)).then(|| format!("{name} is not installed: ci/setup"))
+        Need::Program(name) => (!on_path(name)).then(|| format!("{name} is not installed: ci/setup")),
+        Need::Peer(name) => {
+            (!crate::peer(name).is_file()).then(|| format!("tests/peers/{name} could not be made: cargo ci test"))
         }
-        Need::Peer(name) => (!crate::peer(name).is_file())
-            .then(|| format!("tests/peers/{name} could not be made: cargo ci test")),
         Need::Release => {
             let bundle = crate::release().join("6-bundle");
             (!bundle.join("release.json").is_file())
@@ -131,9 +114,7 @@ pub(crate) fn is_root() -> bool {
 
 fn sudo_is_silent() -> bool {
     let mut ask = Command::new("sudo");
-    ask.args(["-n", "true"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    ask.args(["-n", "true"]).stdout(Stdio::null()).stderr(Stdio::null());
     ask.status().is_ok_and(|status| status.success())
 }
 
@@ -150,10 +131,7 @@ mod tests {
     fn a_test_that_cannot_run_is_a_skip_and_in_ci_a_failure() {
         use Tier::{Test, Vm};
         let lacks = || Some("no qemu".to_owned());
-        let skip = |fails| Decision::Skip {
-            reason: "no qemu".to_owned(),
-            fails,
-        };
+        let skip = |fails| Decision::Skip { reason: "no qemu".to_owned(), fails };
         for (tier, asked, in_ci, expected) in [
             (Test, None, true, Decision::LeftOut("ci/test")),
             (Vm, Some(Test), true, Decision::LeftOut("ci/test --vm")),
@@ -162,11 +140,7 @@ mod tests {
             (Test, Some(Vm), true, skip(true)),
             (Vm, Some(Vm), true, skip(true)),
         ] {
-            assert_eq!(
-                decide(tier, asked, in_ci, lacks),
-                expected,
-                "{tier:?} {asked:?} {in_ci}"
-            );
+            assert_eq!(decide(tier, asked, in_ci, lacks), expected, "{tier:?} {asked:?} {in_ci}");
         }
         assert_eq!(decide(Test, Some(Test), true, || None), Decision::Run);
         assert_eq!(decide(Vm, Some(Vm), true, || None), Decision::Run);

@@ -46,19 +46,12 @@ fn the_tree_is_tidy() {
         ("no private key", private_keys),
         ("no path of somebody's machine", machine_paths),
         ("no host of a registry or mirror", hosts),
-        (
-            "every link leads somewhere, every page of the spec is linked",
-            links,
-        ),
+        ("every link leads somewhere, every page of the spec is linked", links),
         ("nothing unfinished", unfinished),
     ];
     let mut findings = Vec::new();
     for (rule, find) in rules {
-        findings.extend(
-            find(&files)
-                .into_iter()
-                .map(|found| format!("{rule}: {found}")),
-        );
+        findings.extend(find(&files).into_iter().map(|found| format!("{rule}: {found}")));
     }
     assert!(findings.is_empty(), "\n{}\n", findings.join("\n"));
 }
@@ -73,43 +66,19 @@ fn crates_depend_along_the_arrows() {
 fn tracked() -> Vec<File> {
     let listed = Command::new("git")
         // A clone that belongs to another user (root in a container) is read all the same.
-        .args([
-            "-c",
-            "safe.directory=*",
-            "ls-files",
-            "-z",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-        ])
+        .args(["-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"])
         .current_dir(top())
         .output()
         .expect("git runs");
-    assert!(
-        listed.status.success(),
-        "{}",
-        String::from_utf8_lossy(&listed.stderr)
-    );
-    let names: BTreeSet<&str> = std::str::from_utf8(&listed.stdout)
-        .unwrap()
-        .split('\0')
-        .filter(|name| !name.is_empty())
-        .collect();
+    assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+    let names: BTreeSet<&str> =
+        std::str::from_utf8(&listed.stdout).unwrap().split('\0').filter(|name| !name.is_empty()).collect();
     let files: Vec<File> = names
         .into_iter()
         // Deleted but not yet committed.
-        .filter_map(|path| {
-            Some(File {
-                path: path.to_owned(),
-                bytes: fs::read(top().join(path)).ok()?,
-            })
-        })
+        .filter_map(|path| Some(File { path: path.to_owned(), bytes: fs::read(top().join(path)).ok()? }))
         .collect();
-    assert!(
-        files.len() > 20,
-        "a repository of {} files is not ours",
-        files.len()
-    );
+    assert!(files.len() > 20, "a repository of {} files is not ours", files.len());
     files
 }
 
@@ -130,15 +99,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("services/api", &["verifier"]),
     ("services/daemon", &["services/api"]),
     ("services/pii", &[]),
-    (
-        "services/*",
-        &[
-            "services/daemon",
-            "services/api",
-            "services/pii",
-            "verifier",
-        ],
-    ),
+    ("services/*", &["services/daemon", "services/api", "services/pii", "verifier"]),
 ];
 
 /// Looks at everything from outside.
@@ -150,15 +111,10 @@ fn arrows(crates: &[Crate]) -> Findings {
         let row = |name: &str| ARROWS.iter().find(|(from, _)| *from == name);
         let general = folder.starts_with("services/").then_some("services/*");
         let Some((_, allowed)) = row(folder).or_else(|| row(general?)) else {
-            findings.push(format!(
-                "{folder}: no row in ARROWS says what it may depend on"
-            ));
+            findings.push(format!("{folder}: no row in ARROWS says what it may depend on"));
             continue;
         };
-        for need in needs
-            .iter()
-            .filter(|need| !allowed.contains(&need.as_str()))
-        {
+        for need in needs.iter().filter(|need| !allowed.contains(&need.as_str())) {
             findings.push(format!("{folder} depends on {need}; allowed: {allowed:?}"));
         }
     }
@@ -171,31 +127,15 @@ fn crates() -> Vec<Crate> {
         .current_dir(top())
         .output()
         .expect("cargo runs");
-    assert!(
-        metadata.status.success(),
-        "{}",
-        String::from_utf8_lossy(&metadata.stderr)
-    );
+    assert!(metadata.status.success(), "{}", String::from_utf8_lossy(&metadata.stderr));
     let metadata: serde_json::Value = serde_json::from_slice(&metadata.stdout).unwrap();
     let top = metadata["workspace_root"].as_str().unwrap();
-    let below = |path: &str| {
-        Path::new(path)
-            .strip_prefix(top)
-            .unwrap()
-            .to_str()
-            .unwrap()
-            .to_owned()
-    };
+    let below = |path: &str| Path::new(path).strip_prefix(top).unwrap().to_str().unwrap().to_owned();
     let packages = metadata["packages"].as_array().unwrap();
     packages
         .iter()
         .map(|package| Crate {
-            folder: below(
-                package["manifest_path"]
-                    .as_str()
-                    .unwrap()
-                    .trim_end_matches("/Cargo.toml"),
-            ),
+            folder: below(package["manifest_path"].as_str().unwrap().trim_end_matches("/Cargo.toml")),
             needs: package["dependencies"]
                 .as_array()
                 .unwrap()
@@ -216,10 +156,7 @@ fn a_wrong_arrow_is_found() {
     let right = [
         one("builder", &["verifier"]),
         one("tests", &["builder", "verifier", "services/audit"]),
-        one(
-            "services/audit",
-            &["services/daemon", "services/api", "verifier"],
-        ),
+        one("services/audit", &["services/daemon", "services/api", "verifier"]),
         one("services/daemon", &["services/api"]),
     ];
     assert_eq!(arrows(&right), Findings::new());
@@ -235,17 +172,9 @@ fn a_wrong_arrow_is_found() {
         ("services/pii", "verifier"),
         ("builder", "tests"),
     ] {
-        assert_eq!(
-            arrows(&[one(folder, &[need])]).len(),
-            1,
-            "{folder} → {need}"
-        );
+        assert_eq!(arrows(&[one(folder, &[need])]).len(), 1, "{folder} → {need}");
     }
-    assert_eq!(
-        arrows(&[one("shared", &[])]).len(),
-        1,
-        "a crate without a row"
-    );
+    assert_eq!(arrows(&[one("shared", &[])]).len(), 1, "a crate without a row");
 }
 
 // ---- sources ----
@@ -253,21 +182,16 @@ fn a_wrong_arrow_is_found() {
 fn without_purpose(files: &[File]) -> Findings {
     let rust = files.iter().filter(|file| file.has_extension("rs"));
     let without = rust.filter(|file| !file.bytes.starts_with(b"//! "));
-    without
-        .map(|file| format!("{}: does not begin with `//! `", file.path))
-        .collect()
+    without.map(|file| format!("{}: does not begin with `//! `", file.path)).collect()
 }
 
 /// Names under which anything could be put, so that nothing is found.
-const EMPTY_NAMES: &[&str] = &[
-    "util", "utils", "common", "helper", "helpers", "manager", "misc",
-];
+const EMPTY_NAMES: &[&str] = &["util", "utils", "common", "helper", "helpers", "manager", "misc"];
 
 fn empty_names(files: &[File]) -> Findings {
     let says_nothing = |part: &str| {
         let stem = part.split('.').next().unwrap_or_default();
-        stem.split(['-', '_'])
-            .any(|word| EMPTY_NAMES.contains(&word))
+        stem.split(['-', '_']).any(|word| EMPTY_NAMES.contains(&word))
     };
     let mut findings = Vec::new();
     for file in files {
@@ -283,12 +207,8 @@ fn empty_names(files: &[File]) -> Findings {
         }
         if file.has_extension("rs") {
             for (at, line) in file.lines() {
-                let declared = line
-                    .trim_start()
-                    .trim_start_matches("pub ")
-                    .strip_prefix("mod ");
-                if declared.is_some_and(|rest| says_nothing(rest.trim_end_matches([';', '{', ' '])))
-                {
+                let declared = line.trim_start().trim_start_matches("pub ").strip_prefix("mod ");
+                if declared.is_some_and(|rest| says_nothing(rest.trim_end_matches([';', '{', ' ']))) {
                     findings.push(format!("{}:{at}: {line}", file.path));
                 }
             }
@@ -303,10 +223,7 @@ const SOURCE_LINES_MAX: usize = 800;
 fn too_long(files: &[File]) -> Findings {
     let sources = files.iter().filter(|file| {
         let name = file.path.rsplit('/').next().unwrap_or_default();
-        ["rs", "sh", "md", "tera"]
-            .iter()
-            .any(|it| file.has_extension(it))
-            || !name.contains('.')
+        ["rs", "sh", "md", "tera"].iter().any(|it| file.has_extension(it)) || !name.contains('.')
     });
     sources
         .map(|file| (file, file.lines().count()))
@@ -325,66 +242,31 @@ const UNFINISHED: &[&str] = &[
 ];
 
 fn unfinished(files: &[File]) -> Findings {
-    occurrences(
-        files.iter().filter(|file| file.has_extension("rs")),
-        UNFINISHED,
-    )
+    occurrences(files.iter().filter(|file| file.has_extension("rs")), UNFINISHED)
 }
 
 #[test]
 fn an_untidy_source_is_found() {
     plant(without_purpose, "builder/src/a.rs", "use std::fs;\n");
-    plant(
-        without_purpose,
-        "builder/src/a.rs",
-        "// Not a module's comment.\n",
-    );
+    plant(without_purpose, "builder/src/a.rs", "// Not a module's comment.\n");
     accept(without_purpose, "builder/src/a.rs", "//! Reads a.\n");
 
     plant(empty_names, "builder/src/utils.rs", "//! All sorts.\n");
     plant(empty_names, "tests/tests/common/mod.rs", "//! All sorts.\n");
     plant(empty_names, "builder/src/stage_manager.rs", "//! Stages.\n");
-    plant(
-        empty_names,
-        "builder/src/a.rs",
-        "//! A.\n    pub mod helpers {\n",
-    );
-    plant(
-        empty_names,
-        "services/x/Cargo.toml",
-        "[package]\nname = \"secai-common\"\n",
-    );
-    accept(
-        empty_names,
-        "builder/src/commit.rs",
-        "//! Commits, not common.\nmod uncommon;\n",
-    );
+    plant(empty_names, "builder/src/a.rs", "//! A.\n    pub mod helpers {\n");
+    plant(empty_names, "services/x/Cargo.toml", "[package]\nname = \"secai-common\"\n");
+    accept(empty_names, "builder/src/commit.rs", "//! Commits, not common.\nmod uncommon;\n");
 
-    plant(
-        too_long,
-        "builder/src/a.rs",
-        &"//! A.\n".repeat(SOURCE_LINES_MAX + 1),
-    );
+    plant(too_long, "builder/src/a.rs", &"//! A.\n".repeat(SOURCE_LINES_MAX + 1));
     plant(too_long, "ci/setup", &"#\n".repeat(SOURCE_LINES_MAX + 1));
-    accept(
-        too_long,
-        "builder/src/a.rs",
-        &"//! A.\n".repeat(SOURCE_LINES_MAX),
-    );
+    accept(too_long, "builder/src/a.rs", &"//! A.\n".repeat(SOURCE_LINES_MAX));
     accept(too_long, "Cargo.lock", &"#\n".repeat(SOURCE_LINES_MAX + 1));
 
     for word in UNFINISHED {
-        plant(
-            unfinished,
-            "builder/src/a.rs",
-            &format!("//! A.\nfn a() {{ {word} }}\n"),
-        );
+        plant(unfinished, "builder/src/a.rs", &format!("//! A.\nfn a() {{ {word} }}\n"));
     }
-    accept(
-        unfinished,
-        "builder/src/a.rs",
-        "//! What is left to do is said in the issue.\n",
-    );
+    accept(unfinished, "builder/src/a.rs", "//! What is left to do is said in the issue.\n");
 }
 
 // ---- what must not be in a repository ----
@@ -393,34 +275,15 @@ fn an_untidy_source_is_found() {
 const FILE_BYTES_MAX: usize = 1 << 20;
 
 fn too_big(files: &[File]) -> Findings {
-    let big = files
-        .iter()
-        .filter(|file| file.bytes.len() > FILE_BYTES_MAX);
-    big.map(|file| {
-        format!(
-            "{}: {} bytes, at most {FILE_BYTES_MAX}",
-            file.path,
-            file.bytes.len()
-        )
-    })
-    .collect()
+    let big = files.iter().filter(|file| file.bytes.len() > FILE_BYTES_MAX);
+    big.map(|file| format!("{}: {} bytes, at most {FILE_BYTES_MAX}", file.path, file.bytes.len())).collect()
 }
 
 fn private_keys(files: &[File]) -> Findings {
-    let marks: &[&[u8]] = &[
-        concat!("PRIVATE", " KEY-----").as_bytes(),
-        concat!("PRIVATE", " KEY BLOCK-----").as_bytes(),
-    ];
-    let holds = |file: &&File| {
-        marks
-            .iter()
-            .any(|mark| file.bytes.windows(mark.len()).any(|window| window == *mark))
-    };
-    files
-        .iter()
-        .filter(holds)
-        .map(|file| format!("{}: holds a private key", file.path))
-        .collect()
+    let marks: &[&[u8]] =
+        &[concat!("PRIVATE", " KEY-----").as_bytes(), concat!("PRIVATE", " KEY BLOCK-----").as_bytes()];
+    let holds = |file: &&File| marks.iter().any(|mark| file.bytes.windows(mark.len()).any(|window| window == *mark));
+    files.iter().filter(holds).map(|file| format!("{}: holds a private key", file.path)).collect()
 }
 
 fn machine_paths(files: &[File]) -> Findings {
@@ -431,8 +294,7 @@ fn machine_paths(files: &[File]) -> Findings {
                 let path = format!("/{folder}/");
                 // `sys/root/` and the like belong to a longer path that is ours.
                 line.match_indices(&path).any(|(start, _)| {
-                    !line[..start]
-                        .ends_with(|before: char| before.is_ascii_alphanumeric() || before == '_')
+                    !line[..start].ends_with(|before: char| before.is_ascii_alphanumeric() || before == '_')
                 })
             });
             if found {
@@ -461,10 +323,7 @@ const HOSTS: &[&str] = &[
 ];
 
 fn hosts(files: &[File]) -> Findings {
-    occurrences(
-        files.iter().filter(|file| !file.has_extension("lock")),
-        HOSTS,
-    )
+    occurrences(files.iter().filter(|file| !file.has_extension("lock")), HOSTS)
 }
 
 fn occurrences<'a>(files: impl Iterator<Item = &'a File>, words: &[&str]) -> Findings {
@@ -481,43 +340,23 @@ fn occurrences<'a>(files: impl Iterator<Item = &'a File>, words: &[&str]) -> Fin
 
 #[test]
 fn what_does_not_belong_here_is_found() {
-    plant(
-        too_big,
-        "tests/fixtures/image",
-        &" ".repeat(FILE_BYTES_MAX + 1),
-    );
+    plant(too_big, "tests/fixtures/image", &" ".repeat(FILE_BYTES_MAX + 1));
     accept(too_big, "tests/fixtures/image", &" ".repeat(FILE_BYTES_MAX));
 
     for kind in ["", "EC ", "OPENSSH "] {
-        plant(
-            private_keys,
-            "a.pem",
-            &format!("-----BEGIN {kind}{} KEY-----\nMIG\n", "PRIVATE"),
-        );
+        plant(private_keys, "a.pem", &format!("-----BEGIN {kind}{} KEY-----\nMIG\n", "PRIVATE"));
     }
-    plant(
-        private_keys,
-        "a.asc",
-        &format!("-----BEGIN PGP {} KEY BLOCK-----\n\n", "PRIVATE"),
-    );
+    plant(private_keys, "a.asc", &format!("-----BEGIN PGP {} KEY BLOCK-----\n\n", "PRIVATE"));
     accept(private_keys, "a.pub", "-----BEGIN PUBLIC KEY-----\nMFk\n");
 
     for folder in ["root", "work"] {
         plant(machine_paths, "README.md", &format!("cd /{folder}/main\n"));
         plant(machine_paths, "ci/x", &format!("\"/{folder}/x\"\n"));
-        accept(
-            machine_paths,
-            "README.md",
-            &format!("out/{folder}/main, /sys{folder}/x, /{folder}\n"),
-        );
+        accept(machine_paths, "README.md", &format!("out/{folder}/main, /sys{folder}/x, /{folder}\n"));
     }
 
     for host in HOSTS {
-        plant(
-            hosts,
-            "recipes/minimal.yml",
-            &format!("mirror: http://{host}/x\n"),
-        );
+        plant(hosts, "recipes/minimal.yml", &format!("mirror: http://{host}/x\n"));
     }
     accept(hosts, "README.md", "the mirror that apt uses; crates.io\n");
 }
@@ -531,41 +370,24 @@ fn code_map(files: &[File]) -> Findings {
     let Some(readme) = files.iter().find(|file| file.path == "README.md") else {
         return vec!["README.md: missing".to_owned()];
     };
-    let section = readme
-        .lines()
-        .skip_while(|(_, line)| *line != CODE_MAP)
-        .skip(1);
+    let section = readme.lines().skip_while(|(_, line)| *line != CODE_MAP).skip(1);
     let section = section.take_while(|(_, line)| !line.starts_with("## "));
     let mut named = BTreeMap::new();
     let mut findings = Vec::new();
     for (at, line) in section {
-        let Some((folder, _)) = line
-            .strip_prefix("- `")
-            .and_then(|rest| rest.split_once("/`"))
-        else {
+        let Some((folder, _)) = line.strip_prefix("- `").and_then(|rest| rest.split_once("/`")) else {
             continue;
         };
         if named.insert(folder, at).is_some() {
             findings.push(format!("README.md:{at}: {folder}/ is there twice"));
         }
     }
-    let folders = files
-        .iter()
-        .filter_map(|file| file.path.split_once('/'))
-        .map(|(folder, _)| folder);
+    let folders = files.iter().filter_map(|file| file.path.split_once('/')).map(|(folder, _)| folder);
     let folders: BTreeSet<&str> = folders.filter(|folder| !folder.starts_with('.')).collect();
-    for folder in folders
-        .iter()
-        .filter(|folder| !named.contains_key(**folder))
-    {
-        findings.push(format!(
-            "README.md: `{CODE_MAP}` has no bullet \"- `{folder}/`\""
-        ));
+    for folder in folders.iter().filter(|folder| !named.contains_key(**folder)) {
+        findings.push(format!("README.md: `{CODE_MAP}` has no bullet \"- `{folder}/`\""));
     }
-    for (folder, at) in named
-        .iter()
-        .filter(|(folder, _)| !folders.contains(**folder))
-    {
+    for (folder, at) in named.iter().filter(|(folder, _)| !folders.contains(**folder)) {
         findings.push(format!("README.md:{at}: there is no {folder}/"));
     }
     findings
@@ -577,27 +399,17 @@ const SPEC: &str = "verifier/spec/";
 fn links(files: &[File]) -> Findings {
     let mut findings = Vec::new();
     let mut reached = BTreeSet::new();
-    let exists = |path: &str| {
-        files
-            .iter()
-            .any(|file| file.path == path || file.path.starts_with(&format!("{path}/")))
-    };
+    let exists = |path: &str| files.iter().any(|file| file.path == path || file.path.starts_with(&format!("{path}/")));
     for page in files.iter().filter(|file| file.has_extension("md")) {
         for (at, line) in page.lines() {
-            for (_, rest) in line
-                .match_indices("](")
-                .map(|(start, _)| line.split_at(start + 2))
-            {
+            for (_, rest) in line.match_indices("](").map(|(start, _)| line.split_at(start + 2)) {
                 let target = rest.split([')', '#', ' ']).next().unwrap_or_default();
                 if target.is_empty() || target.contains(':') {
                     continue;
                 }
                 let target = beside(&page.path, target);
                 if !exists(&target) {
-                    findings.push(format!(
-                        "{}:{at}: leads to {target}, which is not there",
-                        page.path
-                    ));
+                    findings.push(format!("{}:{at}: leads to {target}, which is not there", page.path));
                 }
                 if target != page.path {
                     reached.insert(target);
@@ -605,13 +417,9 @@ fn links(files: &[File]) -> Findings {
             }
         }
     }
-    let pages = files
-        .iter()
-        .filter(|file| file.path.starts_with(SPEC) && file.has_extension("md"));
+    let pages = files.iter().filter(|file| file.path.starts_with(SPEC) && file.has_extension("md"));
     findings.extend(
-        pages
-            .filter(|page| !reached.contains(&page.path))
-            .map(|page| format!("{}: no page links to it", page.path)),
+        pages.filter(|page| !reached.contains(&page.path)).map(|page| format!("{}: no page links to it", page.path)),
     );
     findings
 }
@@ -620,10 +428,7 @@ fn links(files: &[File]) -> Findings {
 fn beside(page: &str, target: &str) -> String {
     let mut parts: Vec<&str> = page.split('/').collect();
     parts.pop();
-    for part in target
-        .split('/')
-        .filter(|part| !part.is_empty() && *part != ".")
-    {
+    for part in target.split('/').filter(|part| !part.is_empty() && *part != ".") {
         if part == ".." {
             parts.pop();
         } else {
@@ -641,76 +446,34 @@ fn a_document_that_is_not_the_tree_is_found() {
     };
     let map = "# X\n\n- `other/` elsewhere\n\n## Code map\n\n- `builder/` builds\n\n## More\n\n- `more/` is no map\n";
     assert_eq!(code_map(&tree(map)), Findings::new());
+    assert_eq!(code_map(&tree("# X\n")).len(), 1, "a folder without its bullet");
     assert_eq!(
-        code_map(&tree("# X\n")).len(),
-        1,
-        "a folder without its bullet"
-    );
-    assert_eq!(
-        code_map(&tree(
-            &map.replace("\n\n## More", "\n- `gone/` was\n\n## More")
-        ))
-        .len(),
+        code_map(&tree(&map.replace("\n\n## More", "\n- `gone/` was\n\n## More"))).len(),
         1,
         "a bullet too many"
     );
-    assert_eq!(
-        code_map(&tree(
-            &map.replace("\n\n## More", "\n- `builder/` again\n\n## More")
-        ))
-        .len(),
-        1,
-        "one twice"
-    );
+    assert_eq!(code_map(&tree(&map.replace("\n\n## More", "\n- `builder/` again\n\n## More"))).len(), 1, "one twice");
     assert_eq!(code_map(&[file("builder/a", "")]).len(), 1, "no README");
 
     let spec = |readme: &str, page: &str| {
-        links(&[
-            file("README.md", readme),
-            file("verifier/spec/a.md", page),
-            file("verifier/spec/b.md", "[a](a.md)"),
-        ])
+        links(&[file("README.md", readme), file("verifier/spec/a.md", page), file("verifier/spec/b.md", "[a](a.md)")])
     };
-    assert_eq!(
-        spec(
-            "[a](verifier/spec/a.md#x), [web](https://example.org)",
-            "[b](./b.md)"
-        ),
-        Findings::new()
-    );
-    assert_eq!(
-        spec("no link", "[b](b.md)"),
-        Findings::new(),
-        "a page may lead to it too"
-    );
+    assert_eq!(spec("[a](verifier/spec/a.md#x), [web](https://example.org)", "[b](./b.md)"), Findings::new());
+    assert_eq!(spec("no link", "[b](b.md)"), Findings::new(), "a page may lead to it too");
     assert_eq!(spec("", "").len(), 1, "b is reached from nowhere");
-    assert_eq!(
-        spec("[gone](verifier/spec/c.md)", "[b](b.md)").len(),
-        1,
-        "a dead link"
-    );
-    assert_eq!(
-        spec("", "[b](../spec/b.md) [top](../../README.md)"),
-        Findings::new()
-    );
+    assert_eq!(spec("[gone](verifier/spec/c.md)", "[b](b.md)").len(), 1, "a dead link");
+    assert_eq!(spec("", "[b](../spec/b.md) [top](../../README.md)"), Findings::new());
 }
 
 // ---- planting ----
 
 fn file(path: &str, text: &str) -> File {
-    File {
-        path: path.to_owned(),
-        bytes: text.as_bytes().to_vec(),
-    }
+    File { path: path.to_owned(), bytes: text.as_bytes().to_vec() }
 }
 
 #[track_caller]
 fn plant(rule: Rule, path: &str, text: &str) {
-    assert_eq!(
-        rule(&[file(path, text)]).len(),
-        1,
-        "not found, or more than once: {path}"
-    );
+    assert_eq!(rule(&[file(path, text)]).len(), 1, "not found, or more than once: {path}");
 }
 
 #[track_caller]
