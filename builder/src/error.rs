@@ -169,7 +169,9 @@ impl Error {
             Error::ChangedUnderneath { .. } => "run again, with nothing else working in the output folder".into(),
             Error::NotSeen { log, .. } => format!("the serial log is kept in {}", log.display()),
             Error::Locked { .. } => "wait for it, or choose another --out".into(),
-            Error::ToolFailed { tail, .. } if tail.contains("No space left on device") => {
+            Error::ToolFailed { tail: reason, .. } | Error::Ostree { reason, .. }
+                if reason.contains("No space left on device") =>
+            {
                 "the disk is full; free some space and run the same command again: finished stages are kept".into()
             }
             _ => return None,

@@ -135,7 +135,8 @@ impl GpgSigner {
             let first = context.secret_keys()?.filter_map(Result::ok).next();
             first.ok_or("the development keyring holds no key")?
         } else {
-            context.get_secret_key(self.fingerprint.as_str())?
+            let key = context.get_secret_key(self.fingerprint.as_str());
+            key.map_err(|_| format!("the keyring holds no private key {}", self.fingerprint))?
         };
         context.add_signer(&key)?;
         context.set_armor(armour);
