@@ -31,6 +31,7 @@
 
 mod ran;
 mod require;
+pub mod tiny;
 
 use std::env;
 use std::path::PathBuf;
