@@ -132,6 +132,15 @@ impl Bundle {
         &self.refusals
     }
 
+    /// Whether something lies there, whether it belongs there or not.
+    pub(crate) fn holds(&self, path: &str) -> bool {
+        let refused = |refusal: &Refusal| match refusal {
+            Refusal::UnexpectedFile { path: refused } | Refusal::NotARegularFile { path: refused } => refused == path,
+            _ => false,
+        };
+        self.files.contains_key(path) || self.refusals.iter().any(refused)
+    }
+
     /// A file's size, when it is there.
     pub fn size(&self, path: &str) -> Option<u64> {
         self.files.get(path).copied()

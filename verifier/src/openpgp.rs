@@ -62,8 +62,20 @@ pub fn verify_armoured(
     now: Time,
 ) -> Result<String, OpenPgpError> {
     let fault = |error: pgp::errors::Error| OpenPgpError::Malformed(error.to_string());
+    if !is_plain_armour(armoured) {
+        return Err(OpenPgpError::Malformed("there is more in the file than one plain armour".to_owned()));
+    }
     let (signatures, _) = DetachedSignature::from_armor_many_buf(Cursor::new(armoured)).map_err(fault)?;
     one(signatures, certificates, data, now)
+}
+
+/// Whether an armour has no headers and nothing stands before, after or between its base64: words there are
+/// signed by nobody, and readers differ in what they make of them.
+fn is_plain_armour(bytes: &[u8]) -> bool {
+    let body = bytes
+        .strip_prefix(b"-----BEGIN PGP SIGNATURE-----\n\n")
+        .and_then(|rest| rest.strip_suffix(b"\n-----END PGP SIGNATURE-----\n"));
+    body.is_some_and(|body| body.iter().all(|byte| byte.is_ascii_alphanumeric() || b"+/=\n".contains(byte)))
 }
 
 /// Verifies a binary signature over `data`; the fingerprint of the certificate that made it.

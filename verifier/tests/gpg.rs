@@ -108,6 +108,14 @@ fn verdicts_are_those_of_gpg() {
     assert!(verify_armoured(&[], DATA, b"", now).is_err());
     let both = [home.certificates("rsa"), home.certificates("ed")].concat();
     assert!(verify_armoured(&both, DATA, &armoured, now).is_ok());
+    let plain = String::from_utf8(armoured).unwrap();
+    let header = plain.replacen("\n\n", "\nComment: anything\n\n", 1);
+    for worded in
+        [format!("x\n{plain}"), format!("{plain}x\n"), header, plain.replace('\n', "\r\n"), plain.trim_end().to_owned()]
+    {
+        let verdict = verify_armoured(&both, DATA, worded.as_bytes(), now);
+        assert!(matches!(verdict, Err(OpenPgpError::Malformed(_))), "{worded}");
+    }
     let text = home.sign("ed", &["--textmode"]);
     assert!(matches!(verify_binary(&both, DATA, &text, now), Err(OpenPgpError::Malformed(_))));
     let weak = home.sign("rsa", &["--digest-algo=SHA1"]);

@@ -272,7 +272,8 @@ impl Documents {
             };
             stages.signatures.extend(refusal);
         }
-        if let Some(signatures) = &self.commit_signatures {
+        // Without the commit there is nothing that its signatures could be about.
+        if let (Some(_), Some(signatures)) = (&self.commit, &self.commit_signatures) {
             stages.signatures.extend(self.judge_commit_signatures(signatures, trust, now, &mut signed.openpgp));
         }
         signed
@@ -403,10 +404,8 @@ pub(super) fn compare_sums(bundle: &Bundle, documents: &Documents, digests: &Dig
             _ => {}
         }
     }
-    for (path, _) in sums
-        .lines()
-        .iter()
-        .filter(|(path, _)| bundle.size(path).is_none() || [SUMS, SUMS_SIGNATURE].contains(&path.as_str()))
+    for (path, _) in
+        sums.lines().iter().filter(|(path, _)| !bundle.holds(path) || [SUMS, SUMS_SIGNATURE].contains(&path.as_str()))
     {
         stages.sums.add(Refusal::SumsNameAbsentFile { path: path.clone() });
     }
