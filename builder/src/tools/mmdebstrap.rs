@@ -15,6 +15,8 @@ pub const ARGUMENTS: &[&str] = &[
     "--format=tar",
     "--aptopt=APT::Install-Recommends \"false\"",
     "--aptopt=Acquire::Languages \"none\"",
+    // Else apt's folders belong to its sandbox user where that one can reach the cache, and to root where not.
+    "--aptopt=APT::Sandbox::User \"root\"",
     // A killed bootstrap is thrown away: nothing needs to reach the disk early.
     "--dpkgopt=force-unsafe-io",
     // Nothing of the building machine: its resolver and name stay out.
