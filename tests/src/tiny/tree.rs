@@ -50,8 +50,11 @@ pub fn noise(seed: u64, length: usize) -> Vec<u8> {
     (0..length).map(|_| next()).collect()
 }
 
+/// Path, owner, mode, package, bytes.
+type Row = (String, (u32, u32), u32, Option<&'static str>, Vec<u8>);
+
 /// Files by path: owner, mode, and the package that has them (none: the compose's, or the recipe's).
-fn files() -> Vec<(String, (u32, u32), u32, Option<&'static str>, Vec<u8>)> {
+fn files() -> Vec<Row> {
     let (base, tool) = (Some("base"), Some("tool"));
     let modules = format!("/usr/lib/modules/{KERNEL}");
     let text = |text: &str| text.as_bytes().to_vec();
