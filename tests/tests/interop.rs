@@ -292,7 +292,7 @@ fn reseal_with_changed_object(image: &Path, scratch: &Scratch) {
             block.starts_with(b"sysroot/ostree/repo/objects/")
                 && block.windows(6).any(|w| w == b".file\0")
                 && block[156] == b'0'
-                && &block[124..135] > b"00000001000"
+                && block[124..135] > b"00000001000"[..]
         })
         .expect("a file object of some size");
     bytes[(at + 1) * 512 + 100] ^= 1;
