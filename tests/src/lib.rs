@@ -29,6 +29,7 @@
 //! | `SECAI_SKIPS` | file that takes a line for each test that could not run |
 //! | `CI` | a test that cannot run is a failure |
 
+pub mod composing;
 mod ran;
 mod require;
 pub mod tiny;
