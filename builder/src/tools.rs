@@ -44,6 +44,8 @@ pub(crate) fn mortal(program: &str, package: &'static str) -> Result<Command, Er
     let found = command(program, package)?;
     let mut c = command("setpriv", "util-linux")?;
     c.args(["--pdeathsig", "KILL", "--"]).arg(found.get_program());
+    // mmdebstrap hangs up on its whole process group when it fails: ours must not be in it, nor whoever started us.
+    std::os::unix::process::CommandExt::process_group(&mut c, 0);
     Ok(c)
 }
 
