@@ -6,9 +6,10 @@
 
 use std::io::Cursor;
 
-use pgp::composed::{Deserializable, DetachedSignature, SignedPublicKey, SignedPublicSubKey};
+use pgp::composed::{ArmorOptions, Deserializable, DetachedSignature, SignedPublicKey, SignedPublicSubKey};
 use pgp::crypto::hash::HashAlgorithm;
-use pgp::packet::{Signature, SignatureType};
+use pgp::packet::{Signature, SignatureType, SubpacketData};
+use pgp::ser::Serialize;
 use pgp::types::{KeyDetails, Tag, VerifyingKey};
 
 use crate::time::Time;
@@ -62,20 +63,17 @@ pub fn verify_armoured(
     now: Time,
 ) -> Result<String, OpenPgpError> {
     let fault = |error: pgp::errors::Error| OpenPgpError::Malformed(error.to_string());
-    if !is_plain_armour(armoured) {
-        return Err(OpenPgpError::Malformed("there is more in the file than one plain armour".to_owned()));
-    }
     let (signatures, _) = DetachedSignature::from_armor_many_buf(Cursor::new(armoured)).map_err(fault)?;
-    one(signatures, certificates, data, now)
-}
-
-/// Whether an armour has no headers and nothing stands before, after or between its base64: words there are
-/// signed by nobody, and readers differ in what they make of them.
-fn is_plain_armour(bytes: &[u8]) -> bool {
-    let body = bytes
-        .strip_prefix(b"-----BEGIN PGP SIGNATURE-----\n\n")
-        .and_then(|rest| rest.strip_suffix(b"\n-----END PGP SIGNATURE-----\n"));
-    body.is_some_and(|body| body.iter().all(|byte| byte.is_ascii_alphanumeric() || b"+/=\n".contains(byte)))
+    let signature = only(signatures)?;
+    // Words around the armour are signed by nobody; its checksum is optional, but not a false one.
+    let plain = [true, false].into_iter().any(|include_checksum| {
+        let rendered = signature.to_armored_bytes(ArmorOptions { headers: None, include_checksum });
+        rendered.is_ok_and(|rendered| rendered == armoured)
+    });
+    if !plain {
+        return Err(OpenPgpError::Malformed("it is not in the one plain armour".to_owned()));
+    }
+    judge(&signature.signature, certificates, data, now)
 }
 
 /// Verifies a binary signature over `data`; the fingerprint of the certificate that made it.
@@ -86,28 +84,38 @@ pub fn verify_binary(
     now: Time,
 ) -> Result<String, OpenPgpError> {
     let fault = |error: pgp::errors::Error| OpenPgpError::Malformed(error.to_string());
-    one(DetachedSignature::from_bytes_many(Cursor::new(binary)).map_err(fault)?, certificates, data, now)
+    let signature = only(DetachedSignature::from_bytes_many(Cursor::new(binary)).map_err(fault)?)?;
+    if signature.to_bytes().map_err(fault)? != binary {
+        return Err(OpenPgpError::Malformed("it is not its own rendering".to_owned()));
+    }
+    judge(&signature.signature, certificates, data, now)
 }
 
 type Signatures<'a> = Box<dyn Iterator<Item = pgp::errors::Result<DetachedSignature>> + 'a>;
 
-fn one(
-    mut signatures: Signatures<'_>,
-    certificates: &[Certificate],
-    data: &[u8],
-    now: Time,
-) -> Result<String, OpenPgpError> {
+/// The one signature there is, when nothing rides on it: what is not hashed may only repeat who signed.
+fn only(mut signatures: Signatures<'_>) -> Result<DetachedSignature, OpenPgpError> {
     let first = signatures.next().ok_or_else(|| OpenPgpError::Malformed("there is none".to_owned()))?;
-    let signature = first.map_err(|error| OpenPgpError::Malformed(error.to_string()))?.signature;
+    let detached = first.map_err(|error| OpenPgpError::Malformed(error.to_string()))?;
+    let signature = &detached.signature;
     if signatures.next().is_some() {
         return Err(OpenPgpError::Malformed("there are several".to_owned()));
     }
     if signature.typ() != Some(SignatureType::Binary) {
         return Err(OpenPgpError::Malformed("it is not over binary data".to_owned()));
     }
+    let mut loose = signature.config().into_iter().flat_map(|config| &config.unhashed_subpackets);
+    let names = |data: &_| matches!(data, SubpacketData::IssuerKeyId(_) | SubpacketData::IssuerFingerprint(_));
+    if !loose.all(|it| !it.is_critical && names(&it.data)) {
+        return Err(OpenPgpError::Malformed("it carries words that it does not sign".to_owned()));
+    }
+    Ok(detached)
+}
+
+fn judge(signature: &Signature, certificates: &[Certificate], data: &[u8], now: Time) -> Result<String, OpenPgpError> {
     let mut answer = OpenPgpError::UnknownKey;
     for certificate in certificates {
-        match certificate.judge(&signature, data, now) {
+        match certificate.judge(signature, data, now) {
             Ok(()) => return Ok(certificate.fingerprint()),
             Err(OpenPgpError::UnknownKey) => {}
             Err(other) => answer = other,
@@ -188,11 +196,12 @@ impl Certificate {
 
 /// Whether a signature names this key as its maker.
 fn names(signature: &Signature, key: &impl KeyDetails) -> bool {
-    let fingerprints = signature.issuer_fingerprint();
-    if fingerprints.is_empty() {
-        return signature.issuer_key_id().iter().any(|id| **id == key.legacy_key_id());
-    }
-    fingerprints.iter().any(|fingerprint| **fingerprint == key.fingerprint())
+    let (fingerprints, ids) = (signature.issuer_fingerprint(), signature.issuer_key_id());
+    let named = !fingerprints.is_empty() || !ids.is_empty();
+    // All that is said must agree: readers differ in what they look at.
+    named
+        && fingerprints.iter().all(|fingerprint| **fingerprint == key.fingerprint())
+        && ids.iter().all(|id| **id == key.legacy_key_id())
 }
 
 fn counts(signature: &Signature, key: &impl VerifyingKey, data: &[u8], now: Time) -> Result<(), OpenPgpError> {
