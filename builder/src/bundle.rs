@@ -142,11 +142,11 @@ fn number_in(bundle: &Path) -> Result<u64, Error> {
 
 fn lay_image(image: &Path, bundle: &Path) -> Result<(), Error> {
     for name in [layout::OCI_LAYOUT, layout::INDEX] {
-        let inside = name.strip_prefix("image/").unwrap_or(name);
+        let inside = layout::in_image(name);
         // Copied, not linked: these are the files people edit when they try things.
         fs::copy(image.join(inside), bundle.join(name)).at("copy", image.join(inside))?;
     }
-    let blobs = image.join("blobs/sha256");
+    let blobs = image.join(layout::in_image(layout::BLOBS_DIR));
     for entry in fs::read_dir(&blobs).at("read", &blobs)? {
         let entry = entry.at("read", &blobs)?;
         link_or_copy(&entry.path(), &bundle.join(layout::BLOBS_DIR).join(entry.file_name()))?;

@@ -43,7 +43,7 @@ enum Verb {
     #[command(after_help = "Example:\n  secai-build plan recipes/minimal.yml --refresh")]
     Plan(StageArgs),
     /// As far as the tree of the image
-    #[command(after_help = "Example:\n  secai-build rootfs recipes/minimal.yml && ls out/minimal/2-rootfs")]
+    #[command(after_help = "Example:\n  secai-build rootfs recipes/minimal.yml && sudo ls out/minimal/2-rootfs/tree")]
     Rootfs(StageArgs),
     /// As far as the OSTree commit
     #[command(after_help = "Example:\n  secai-build commit recipes/minimal.yml --json")]

@@ -71,7 +71,7 @@ pub fn build(
     }
     let partial = workspace.begin("image")?;
     say("writing layers");
-    fs::create_dir_all(partial.join("blobs/sha256")).at("create", &partial)?;
+    fs::create_dir_all(partial.join(layout::in_image(layout::BLOBS_DIR))).at("create", &partial)?;
     let (kept, scratch) = (cache.folder("layers")?, cache.scratch()?);
     let store = layer::Store { kept: &kept, scratch: scratch.path() };
     let bins = pack::pack(owners, commit);
@@ -97,7 +97,7 @@ pub fn build(
 
 /// Writes blobs, config, manifest and index into an image layout.
 fn assemble(plan: &Plan, commit: &Commit, layers: &[(LayerFile, Vec<String>)], to: &Path) -> Result<Image, Error> {
-    let blobs = to.join("blobs/sha256");
+    let blobs = to.join(layout::in_image(layout::BLOBS_DIR));
     for (layer, _) in layers {
         link_or_copy(&layer.path, &blobs.join(layer.blob.digest.to_string()))?;
     }
@@ -153,7 +153,8 @@ fn assemble(plan: &Plan, commit: &Commit, layers: &[(LayerFile, Vec<String>)], t
     let manifest = put(&manifest, &blobs, |bytes| oci::Manifest::parse(bytes).map(drop))?;
     let index = oci::Index { manifest, version: plan.recipe.version.clone() };
     let index = index.render().map_err(|e| Error::Tree(e.to_string()))?;
-    for (name, bytes) in [("oci-layout", oci::OCI_LAYOUT_BYTES), ("index.json", &index)] {
+    for (name, bytes) in [(layout::OCI_LAYOUT, oci::OCI_LAYOUT_BYTES), (layout::INDEX, &index)] {
+        let name = layout::in_image(name);
         fs::write(to.join(name), bytes).at("write", to.join(name))?;
     }
     let bytes = layers.iter().map(|(l, _)| l.blob.size).sum();
@@ -186,8 +187,8 @@ fn put<E: std::fmt::Display>(
 /// What a finished stage left, if every blob is still what its name says: bundles link to them, and an edit there is
 /// an edit here.
 fn read(output: &Path) -> Option<Image> {
-    let blobs = output.join("blobs/sha256");
-    let index = oci::Index::parse(&fs::read(output.join("index.json")).ok()?).ok()?;
+    let blobs = output.join(layout::in_image(layout::BLOBS_DIR));
+    let index = oci::Index::parse(&fs::read(output.join(layout::in_image(layout::INDEX))).ok()?).ok()?;
     let bytes = fs::read(blobs.join(index.manifest.digest.to_string())).ok()?;
     let manifest = oci::Manifest::parse(&bytes).ok()?;
     let mut named: Vec<Blob> = manifest.layers.iter().map(|l| l.blob).collect();

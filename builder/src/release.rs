@@ -168,7 +168,7 @@ fn check_trust(dir: &Path, build: &RoleSigner, release: &RoleSigner, trial: &[u8
             return Err(Error::Key {
                 role: name,
                 reason: format!("key {} does not hold this role now in {}", signer.id.0, dir.display()),
-                hint: "sign with a key that roles.yml lists and that counts today, or give the right --trust".into(),
+                hint: "sign with a key that roles.yml lists and that counts today, or give the right --trust; development keys last two years: move them away, and new ones are made".into(),
             });
         }
         if role.threshold > 1 {

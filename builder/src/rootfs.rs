@@ -17,7 +17,7 @@ use crate::stage::{State, Workspace, remove};
 use crate::tools::chroot::{Access, run_inside};
 use crate::tools::mmdebstrap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 pub use layout::image_path;
@@ -33,6 +33,10 @@ const DRACUT: &str = "dracut --quiet --force --reproducible --no-hostonly --no-e
 pub(crate) fn initramfs_recipe() -> String {
     format!("{PREPARE_ROOT}{DRACUT}")
 }
+
+/// The tree, in the output of its stage. That folder is root's alone: in the tree are programs with set-id bits, which
+/// no update of this machine reaches, and which whoever is here must not run.
+const TREE: &str = "tree";
 
 /// A finished tree.
 #[derive(Debug, Clone)]
@@ -50,15 +54,17 @@ pub struct Rootfs {
 /// does not know, I/O.
 pub fn build(plan: &Plan, workspace: &Workspace, cache: &Cache, say: &dyn Fn(&str)) -> Result<Rootfs, Error> {
     let inputs = plan.rootfs_inputs();
-    let output = workspace.output("rootfs");
+    let path = workspace.output("rootfs").join(TREE);
     if workspace.state("rootfs", &inputs) == State::Cached {
-        let kernel = kernel_release(&output)?;
-        return Ok(Rootfs { path: output, kernel });
+        let kernel = kernel_release(&path)?;
+        return Ok(Rootfs { path, kernel });
     }
     if !rustix::process::geteuid().is_root() {
         return Err(Error::NeedsRoot { what: "composing a tree with its real owners" });
     }
-    let tree = workspace.begin("rootfs")?;
+    let partial = workspace.begin("rootfs")?;
+    fs::DirBuilder::new().mode(0o700).create(&partial).at("create", &partial)?;
+    let tree = partial.join(TREE);
     base(plan, cache, &tree, say)?;
     check_packages(plan, &tree)?;
     let (early, late): (Vec<_>, Vec<_>) = plan.files.iter().partition(|f| read_by_dracut(&f.path));
@@ -84,7 +90,7 @@ pub fn build(plan: &Plan, workspace: &Workspace, cache: &Cache, say: &dyn Fn(&st
     layout::apply(&tree, &kernel)?;
     check_files(plan, &tree, &kernel)?;
     workspace.finish("rootfs", &inputs)?;
-    Ok(Rootfs { path: output, kernel })
+    Ok(Rootfs { path, kernel })
 }
 
 /// Unpacks the bootstrapped base into `tree`, from the cache where it is there and whole.

@@ -97,7 +97,7 @@ impl Place {
         let script = r#"cd "$1" && rm -rf 3-commit.json 4-image 5-attest 6-bundle "$2/cache/secai/layers""#;
         output(shell(script, &[&release, &self.root]))?;
         let ours = self.compose(here);
-        let (tree, repo) = (release.join("2-rootfs"), self.repo());
+        let (tree, repo) = (release.join("2-rootfs/tree"), self.repo());
         let pack = shell(r#"tar -C "$1" -c . | zstd -T2 -q | sha256sum"#, &[&tree]);
         let commit = shell(
             r#"ostree --repo="$2" init --mode=bare && ostree --repo="$2" commit --fsync=false -b bench --tree=dir="$1""#,

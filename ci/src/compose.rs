@@ -57,6 +57,19 @@ fn compose(here: &Surroundings, out: &Path, arguments: &[String]) -> Outcome {
     outcome
 }
 
+/// What a build reads from its environment, besides where folders are. By name only: a passphrase is no argument.
+const PRESERVED: &[&str] = &[
+    "CI",
+    "GNUPGHOME",
+    "SECAI_KEY_PASSPHRASE",
+    "SECAI_MIRROR",
+    "SOURCE_DATE_EPOCH",
+    "SSL_CERT_FILE",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+];
+
 /// Composing needs root. Keys and caches stay those of the person who calls: same HOME, same XDG folders.
 fn as_root(program: &Path) -> Option<Command> {
     if is_root() {
@@ -64,13 +77,14 @@ fn as_root(program: &Path) -> Option<Command> {
     }
     let sudo = on_path("sudo")?;
     eprintln!("composing needs root: through sudo, with your keys and caches");
+    // What root makes below them is to lie in folders of the person; one that cannot be made is named by the build.
+    for folder in [own_folder("XDG_STATE_HOME", ".local/state"), own_folder("XDG_CACHE_HOME", ".cache")] {
+        let _ = folder.map(fs::create_dir_all);
+    }
     let mut command = Command::new(sudo);
-    command.args(["--preserve-env=CI,SOURCE_DATE_EPOCH,GNUPGHOME", "env"]);
-    for (name, value) in [("HOME", env::var_os("HOME")), ("PATH", env::var_os("PATH"))]
-        .into_iter()
-        .chain(["XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"].map(|name| (name, env::var_os(name))))
-    {
-        if let Some(value) = value {
+    command.args([format!("--preserve-env={}", PRESERVED.join(",")).as_str(), "env"]);
+    for name in ["HOME", "PATH", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"] {
+        if let Some(value) = env::var_os(name) {
             let mut pair = OsString::from(name);
             pair.push("=");
             pair.push(value);
@@ -83,14 +97,18 @@ fn as_root(program: &Path) -> Option<Command> {
 
 /// Keys that were made under sudo belong to the person again.
 fn give_back_keys() {
-    let state = env::var_os("XDG_STATE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".local/state")))
-        .map(|state| state.join("secai"))
-        .filter(|state| state.exists());
+    let state = own_folder("XDG_STATE_HOME", ".local/state").filter(|state| state.exists());
     if let ((user @ 1.., group), Some(sudo), Some(state)) = (owner(), on_path("sudo"), state) {
         step::run(Command::new(sudo).args(["chown", "-R", &format!("{user}:{group}")]).arg(state));
     }
+}
+
+/// `$variable/secai`, else `~/fallback/secai`.
+fn own_folder(variable: &str, fallback: &str) -> Option<PathBuf> {
+    let base = env::var_os(variable)
+        .map(PathBuf::from)
+        .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(fallback)))?;
+    Some(base.join("secai"))
 }
 
 fn is_root() -> bool {

@@ -381,7 +381,7 @@ fn a_full_disk_stops_each_stage_and_room_lets_it_go_on() {
     let out = here.scratch.join("out");
     fs::create_dir(&out).unwrap();
     let third = {
-        let du = ran(as_root("du").args(["--summarize", "--block-size=1"]).arg(release().join("2-rootfs"))).good();
+        let du = ran(as_root("du").args(["--summarize", "--block-size=1"]).arg(release().join("2-rootfs/tree"))).good();
         du.out.split_whitespace().next().unwrap().parse::<u64>().unwrap() / 3
     };
     // A small disk of its own, which these builds alone see. With room it is filled up to a stage; then there is next to

@@ -151,11 +151,11 @@ fn ostree_makes_the_same_commit_of_the_same_tree() {
             .arg("--add-metadata=ostree.bootable=true")
             .arg(format!("--add-metadata=ostree.linux='{}'", label("ostree.linux")))
             .arg(format!("--add-metadata=version='{}'", label("version")))
-            .arg(format!("--tree=dir={}", release().join("2-rootfs").display()));
+            .arg(format!("--tree=dir={}", release().join("2-rootfs/tree").display()));
         ran(&mut command).good().out.trim().to_owned()
     };
     let name = release_payload()["name"].as_str().unwrap().to_owned();
-    assert_eq!(of(&format!("{name} {}", label("version"))), commit(), "what ostree commit makes of 2-rootfs");
+    assert_eq!(of(&format!("{name} {}", label("version"))), commit(), "what ostree commit makes of the tree");
     assert_ne!(of("another"), commit());
 }
 
@@ -184,7 +184,7 @@ fn skopeo_copies_the_image_and_umoci_unpacks_the_tree() {
     };
     umoci(&copy, &unpacked).good();
 
-    let ours = listing(&release().join("2-rootfs"));
+    let ours = listing(&release().join("2-rootfs/tree"));
     let theirs = listing(&unpacked.join("rootfs"));
     eprintln!("umoci unpack: {} paths", theirs.len());
     assert!(ours.len() > 1000, "{}", ours.len());

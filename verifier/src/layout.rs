@@ -28,6 +28,16 @@ pub const BLOBS_DIR: &str = "image/blobs/sha256";
 /// Every directory of a bundle.
 pub const DIRS: [&str; 4] = [ATTEST_DIR, IMAGE_DIR, "image/blobs", BLOBS_DIR];
 
+/// The place in the image layout itself of what has this place in a bundle.
+///
+/// ```
+/// # use secai_verifier::layout::{BLOBS_DIR, in_image};
+/// assert_eq!(in_image(BLOBS_DIR), "blobs/sha256");
+/// ```
+pub fn in_image(path: &str) -> &str {
+    path.strip_prefix(IMAGE_DIR).and_then(|rest| rest.strip_prefix('/')).unwrap_or(path)
+}
+
 /// `image/blobs/sha256/HEX`.
 pub fn blob_path(digest: &Digest) -> String {
     format!("{BLOBS_DIR}/{digest}")
