@@ -9,6 +9,7 @@
 //! and never takes a second view of a byte: what could be read in two ways is refused.
 
 mod accounts;
+pub mod audit;
 pub mod canonical;
 pub mod check;
 pub mod digest;
