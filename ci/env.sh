@@ -33,3 +33,23 @@ as_root() {
     sudo "$@"
   fi
 }
+# In a chroot whose root is no mount nobody can have mounts of his own: not mmdebstrap, not bubblewrap, not our tests.
+# There the calling script (its arguments are given) starts again in a copy of its mounts that is private; where the
+# copy showed up outside as well, it is taken back.
+with_own_mounts() {
+  if [ "$(id -u)" -ne 0 ] || grep -q '^[0-9]* [0-9]* [^ ]* [^ ]* / ' /proc/self/mountinfo; then return; fi
+  local place code=0
+  place=$(mktemp -d)
+  unshare --mount --propagation unchanged bash -euc '
+    place=$1 here=$2
+    shift 2
+    mount --rbind / "$place"
+    mount --make-rprivate "$place"
+    # Private first: else /proc outside would go with the one in the copy.
+    nsenter --mount="/proc/$PPID/ns/mnt" --root="/proc/$PPID/root" \
+      sh -c "mount --make-rprivate \"\$1\" && umount -l \"\$1\"" sh "$place" 2>/dev/null || true
+    exec chroot "$place" bash -c "cd \"\$1\" && shift && exec \"\$@\"" bash "$here" "$@"' \
+    bash "$place" "$top" "$BASH" "$top/ci/${0##*/}" "$@" || code=$?
+  rmdir "$place"
+  exit "$code"
+}

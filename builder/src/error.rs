@@ -169,6 +169,10 @@ impl Error {
             Error::ChangedUnderneath { .. } => "run again, with nothing else working in the output folder".into(),
             Error::NotSeen { log, .. } => format!("the serial log is kept in {}", log.display()),
             Error::Locked { .. } => "wait for it, or choose another --out".into(),
+            Error::ToolFailed { tail: reason, .. } if reason.contains("root filesystem propagation") => {
+                "a root that is no mount lets nobody have mounts: mount --bind DIR DIR before chroot DIR, or use ci/build"
+                    .into()
+            }
             Error::ToolFailed { tail: reason, .. } | Error::Ostree { reason, .. }
                 if reason.contains("No space left on device") =>
             {
