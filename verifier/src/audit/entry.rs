@@ -151,22 +151,7 @@ impl<'a> Entry<'a> {
             return Err(EntryError::TooLong(line.len()));
         }
         let mut cursor = Cursor { line, at: 0 };
-        cursor.literal(br#"{"v":"#)?;
-        let version = cursor.number()?;
-        if version != 1 {
-            return Err(EntryError::UnknownVersion(version));
-        }
-        cursor.literal(br#","seq":"#)?;
-        let seq = cursor.number()?;
-        cursor.literal(br#","prev":""#)?;
-        let prev = cursor.digest()?;
-        cursor.literal(br#"","t":""#)?;
-        let at = cursor.at;
-        let time = Moment::parse(cursor.take(TIME_BYTES)?).ok_or(EntryError::Malformed(at))?;
-        cursor.literal(br#"","boot":""#)?;
-        let boot = cursor.hex32()?;
-        cursor.literal(br#"","mono":"#)?;
-        let mono = cursor.number()?;
+        let Head { seq, prev, time, boot, mono } = cursor.head()?;
         cursor.literal(br#","w":""#)?;
         let writer = cursor.word()?;
         cursor.literal(br#"","uid":"#)?;
@@ -177,8 +162,18 @@ impl<'a> Entry<'a> {
         cursor.literal(br#"","d":"#)?;
         let rest = line.get(cursor.at..).unwrap_or_default();
         let (data, payload) = split_payload(rest).ok_or(EntryError::Malformed(cursor.at))?;
+        // What a crash left out of a line is zeros, and JSON has no control characters either.
+        if let Some(at) = data.iter().position(u8::is_ascii_control) {
+            return Err(EntryError::Malformed(cursor.at + at));
+        }
         let data = str::from_utf8(data).map_err(|fault| EntryError::Malformed(cursor.at + fault.valid_up_to()))?;
         Ok(Self { seq, prev, time, boot, mono, writer, uid, kind, data, payload })
+    }
+
+    /// Boot and batch of a line whose head is whole, whatever follows.
+    pub fn batch(line: &[u8]) -> Option<(u32, u64)> {
+        let head = Cursor { line, at: 0 }.head().ok()?;
+        Some((head.boot, head.mono))
     }
 
     /// Is the data a canonical JSON object? Kinds that we know are checked to their keys by [`super::kind`].
@@ -204,12 +199,41 @@ fn split_payload(rest: &[u8]) -> Option<(&[u8], Option<Digest>)> {
     (data.first() == Some(&b'{') && data.last() == Some(&b'}')).then_some((data, payload))
 }
 
+/// What the writer says before it says who asked.
+struct Head {
+    seq: u64,
+    prev: Digest,
+    time: Moment,
+    boot: u32,
+    mono: u64,
+}
+
 struct Cursor<'a> {
     line: &'a [u8],
     at: usize,
 }
 
 impl<'a> Cursor<'a> {
+    fn head(&mut self) -> Result<Head, EntryError> {
+        self.literal(br#"{"v":"#)?;
+        let version = self.number()?;
+        if version != 1 {
+            return Err(EntryError::UnknownVersion(version));
+        }
+        self.literal(br#","seq":"#)?;
+        let seq = self.number()?;
+        self.literal(br#","prev":""#)?;
+        let prev = self.digest()?;
+        self.literal(br#"","t":""#)?;
+        let at = self.at;
+        let time = Moment::parse(self.take(TIME_BYTES)?).ok_or(EntryError::Malformed(at))?;
+        self.literal(br#"","boot":""#)?;
+        let boot = self.hex32()?;
+        self.literal(br#"","mono":"#)?;
+        let mono = self.number()?;
+        Ok(Head { seq, prev, time, boot, mono })
+    }
+
     fn literal(&mut self, text: &[u8]) -> Result<(), EntryError> {
         let rest = self.line.get(self.at..).unwrap_or_default();
         if !rest.starts_with(text) {

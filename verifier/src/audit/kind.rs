@@ -152,7 +152,7 @@ kinds! {
 impl Pruned {
     /// Is it at the border of a segment?
     pub fn is_aligned(&self) -> bool {
-        self.until % SEGMENT_ENTRIES == 0
+        self.until.is_multiple_of(SEGMENT_ENTRIES)
     }
 }
 
