@@ -14,6 +14,11 @@ use crate::PACKET_BYTES_MAX;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+pub use secai_verifier::audit::kind;
+
+/// Where the service listens.
+pub const SOCKET: &str = "/run/secure-ai/audit.sock";
+
 /// A packet from a client.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
