@@ -1,7 +1,7 @@
 //! What every service does alike: the sockets that systemd opened for it, packets and who sent them, the audit
 //! daemon's client, readiness and watchdog, its own sandbox, how it ends and how it says what went wrong.
 //!
-//! In this order: [`listen::Passed::take`], settings, the sandbox, threads and the audit client,
+//! In this order: [`listen::Passed::take`], settings, [`sandbox::Sandbox::enter`], threads and the audit client,
 //! [`readiness::Readiness::ready`], serve until [`shutdown::Shutdown`] is readable. The first two of these want a
 //! process with a single thread and check it.
 //!
@@ -13,6 +13,7 @@ pub mod packet;
 pub mod peer;
 pub mod readiness;
 pub mod report;
+pub mod sandbox;
 pub mod shutdown;
 
 /// How many threads this process has.

@@ -1,0 +1,328 @@
+//! What a process may still do in its sandbox, and that systemd's sockets arrive: each needs a process with one
+//! thread, which a test of the usual harness has not. So this is a program of its own that speaks nextest's words:
+//! `--list`, a test's name; and, started by such a test, `--child WHAT`.
+
+#![expect(clippy::unwrap_used, reason = "all of this is a test")]
+#![expect(clippy::print_stdout, reason = "a harness speaks to nextest on standard output")]
+
+use secai_daemon::listen::{ListenError, Passed};
+use secai_daemon::packet::{Buffer, Connection, Received};
+use secai_daemon::peer::Peer;
+use secai_daemon::sandbox::{Holds, Sandbox};
+use std::fs;
+use std::io;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+type Test = (&'static str, fn());
+
+const TESTS: &[Test] = &[
+    ("what_is_forbidden_fails_inside_and_only_inside", what_is_forbidden_fails_inside_and_only_inside),
+    ("what_is_needed_works_inside", what_is_needed_works_inside),
+    ("a_needed_path_that_is_not_there_is_an_error", a_needed_path_that_is_not_there_is_an_error),
+    ("sockets_of_systemd_arrive_by_name_once", sockets_of_systemd_arrive_by_name_once),
+];
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let has = |word: &str| words.iter().any(|it| it == word);
+    if let [child, what, rest @ ..] = &words[..]
+        && child == "--child"
+    {
+        return run_child(what, rest);
+    }
+    if has("--list") {
+        // nextest asks a second time for the ignored ones: there are none.
+        if !has("--ignored") {
+            TESTS.iter().for_each(|(name, _)| println!("{name}: test"));
+        }
+        return ExitCode::SUCCESS;
+    }
+    let wanted: Vec<&String> = words.iter().filter(|word| !word.starts_with("--")).collect();
+    for (name, test) in
+        TESTS.iter().filter(|(name, _)| wanted.is_empty() || wanted.iter().any(|it| name.contains(&**it)))
+    {
+        test();
+        println!("{name}: ok");
+    }
+    ExitCode::SUCCESS
+}
+
+// ---- the sandbox ----
+
+/// Something a service has no business doing: tried in a process of its own, inside and outside.
+struct Attempt {
+    name: &'static str,
+    /// Root only: outside, another user cannot do it either.
+    root: bool,
+    /// The error inside.
+    refused: i32,
+    run: fn(&Path) -> io::Result<()>,
+}
+
+const fn attempt(name: &'static str, refused: i32, run: fn(&Path) -> io::Result<()>) -> Attempt {
+    Attempt { name, root: false, refused, run }
+}
+
+const fn as_root(name: &'static str, refused: i32, run: fn(&Path) -> io::Result<()>) -> Attempt {
+    Attempt { name, root: true, refused, run }
+}
+
+/// `scratch` has the folders `read`, `write` and `outside`, each with a `file`; only the first two are needed.
+const ATTEMPTS: &[Attempt] = &[
+    attempt("start a program", libc::EPERM, |_| Command::new("/bin/true").status().map(drop)),
+    attempt("be traced", libc::EPERM, |_| call(libc::SYS_ptrace, [libc::PTRACE_TRACEME.into(), 0, 0, 0])),
+    attempt("read another process", libc::EPERM, |_| {
+        call(libc::SYS_process_vm_readv, [std::process::id().into(), 0, 0, 0])
+    }),
+    attempt("make a user namespace", libc::EPERM, |_| call(libc::SYS_unshare, [libc::CLONE_NEWUSER.into(), 0, 0, 0])),
+    attempt("clone into a user namespace", libc::EPERM, |_| {
+        // Outside, this comes back twice: parent and copy both say that it is done, and end.
+        call(libc::SYS_clone, [(libc::CLONE_NEWUSER | libc::SIGCHLD).into(), 0, 0, 0])
+    }),
+    // An empty request is refused with another error where the call is there.
+    attempt("clone3", libc::ENOSYS, |_| unless(call(libc::SYS_clone3, [0, 0, 0, 0]), libc::EINVAL)),
+    attempt("io_uring", libc::EPERM, |_| unless(call(libc::SYS_io_uring_setup, [0, 0, 0, 0]), libc::EFAULT)),
+    attempt("use a key", libc::EPERM, |_| {
+        const KEYCTL_GET_KEYRING_ID: i64 = 0;
+        const SPECIAL_PROCESS: i64 = -2;
+        call(libc::SYS_keyctl, [KEYCTL_GET_KEYRING_ID, SPECIAL_PROCESS, 1, 0])
+    }),
+    attempt("change what the kernel imitates", libc::EPERM, |_| call(libc::SYS_personality, [0xffff_ffff, 0, 0, 0])),
+    attempt("watch memory faults", libc::EPERM, |_| call(libc::SYS_userfaultfd, [1, 0, 0, 0])),
+    attempt("an IPv4 socket", libc::EPERM, |_| TcpStream::connect(local()).map(drop)),
+    attempt("an IPv6 socket", libc::EPERM, |_| {
+        call(libc::SYS_socket, [libc::AF_INET6.into(), libc::SOCK_DGRAM.into(), 0, 0])
+    }),
+    attempt("a netlink socket", libc::EPERM, |_| {
+        call(libc::SYS_socket, [libc::AF_NETLINK.into(), libc::SOCK_RAW.into(), 0, 0])
+    }),
+    attempt("read elsewhere", libc::EACCES, |scratch| fs::read(scratch.join("outside/file")).map(drop)),
+    attempt("list elsewhere", libc::EACCES, |_| fs::read_dir("/etc").map(drop)),
+    attempt("write elsewhere", libc::EACCES, |scratch| fs::write(scratch.join("outside/new"), "x")),
+    attempt("write where it may only read", libc::EACCES, |scratch| fs::write(scratch.join("read/new"), "x")),
+    attempt("truncate where it may only read", libc::EACCES, |scratch| {
+        let path = std::ffi::CString::new(scratch.join("read/file").to_str().unwrap_or_default())?;
+        call(libc::SYS_truncate, [path.as_ptr() as i64, 0, 0, 0])
+    }),
+    attempt("move a file out", libc::EACCES, |scratch| {
+        fs::rename(scratch.join("write/file"), scratch.join("outside/moved"))
+    }),
+    as_root("mount", libc::EPERM, |scratch| {
+        let path = std::ffi::CString::new(scratch.join("write").to_str().unwrap_or_default())?;
+        let kind = c"tmpfs".as_ptr() as i64;
+        call(libc::SYS_mount, [kind, path.as_ptr() as i64, kind, 0])?;
+        call(libc::SYS_umount2, [path.as_ptr() as i64, 0, 0, 0])
+    }),
+    as_root("change its root", libc::EPERM, |_| call(libc::SYS_chroot, [c"/".as_ptr() as i64, 0, 0, 0])),
+    // These would do harm if they worked: outside, the kernel finds fault with the request, not with who asks.
+    as_root("load a module", libc::EPERM, |_| unless_permission(call(libc::SYS_init_module, [0, 0, 0, 0]))),
+    as_root("load a module from a file", libc::EPERM, |_| {
+        unless_permission(call(libc::SYS_finit_module, [-1, 0, 0, 0]))
+    }),
+    as_root("load BPF", libc::EPERM, |_| unless_permission(call(libc::SYS_bpf, [-1, 0, 0, 0]))),
+    as_root("load another kernel", libc::EPERM, |_| unless_permission(call(libc::SYS_kexec_load, [0, 17, 0, -1]))),
+    as_root("set the clock", libc::EPERM, |_| unless_permission(call(libc::SYS_clock_settime, [-1, 0, 0, 0]))),
+    as_root("open a file by its handle", libc::EPERM, |_| {
+        unless_permission(call(libc::SYS_open_by_handle_at, [-1, 0, 0, 0]))
+    }),
+];
+
+fn what_is_forbidden_fails_inside_and_only_inside() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let is_root = rustix::process::geteuid().is_root();
+    for (at, attempt) in ATTEMPTS.iter().enumerate() {
+        let tried = |inside: &str| {
+            let scratch = scratch();
+            let port = listener.local_addr().unwrap().port();
+            let ran = child("attempt", &[&at.to_string(), inside, scratch.path().to_str().unwrap(), &port.to_string()]);
+            ran.lines().last().unwrap_or_default().to_owned()
+        };
+        assert_eq!(tried("inside"), format!("errno {}", attempt.refused), "{}: inside", attempt.name);
+        if attempt.root && !is_root {
+            println!("SKIPPED {}: the attempt outside needs root", attempt.name);
+        } else {
+            assert_eq!(tried("outside"), "done", "{}: outside, where nothing forbids it", attempt.name);
+        }
+    }
+}
+
+/// In the child.
+fn try_one(at: &str, inside: &str, scratch: &Path) {
+    let attempt = &ATTEMPTS[at.parse::<usize>().unwrap()];
+    if inside == "inside" {
+        let holds = confine(scratch);
+        assert!(holds.everything(), "this kernel does not enforce everything: {holds}");
+    }
+    match (attempt.run)(scratch) {
+        Ok(()) => println!("done"),
+        Err(error) => println!("errno {}", error.raw_os_error().unwrap_or_default()),
+    }
+}
+
+fn confine(scratch: &Path) -> Holds {
+    Sandbox::new().reading(scratch.join("read")).writing(scratch.join("write")).enter().unwrap()
+}
+
+fn what_is_needed_works_inside() {
+    let scratch = scratch();
+    let socket = scratch.path().join("outside/x.sock");
+    let listener = secai_daemon::listen::bind_without_systemd(&socket).unwrap();
+    assert_eq!(child("needs", &[scratch.path().to_str().unwrap()]).lines().last(), Some("all done"));
+    drop(listener);
+}
+
+/// In the child.
+fn do_what_is_needed(scratch: &Path) {
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let holds = confine(scratch);
+    println!("{holds}");
+    assert_eq!(fs::read(scratch.join("read/file")).unwrap(), b"text");
+    let write = scratch.join("write");
+    fs::create_dir(write.join("folder")).unwrap();
+    fs::write(write.join("folder/new"), "x").unwrap();
+    fs::rename(write.join("folder/new"), write.join("renamed")).unwrap();
+    fs::OpenOptions::new().write(true).open(write.join("renamed")).unwrap().set_len(0).unwrap();
+    fs::remove_file(write.join("renamed")).unwrap();
+    // A thread; and what is confined is so for it too.
+    let outside = scratch.join("outside/file");
+    let read = std::thread::spawn(move || fs::read(outside).unwrap_err().raw_os_error()).join().unwrap();
+    assert_eq!(read, Some(libc::EACCES));
+    // Other services, though their sockets lie where no file may be read.
+    Connection::connect(&scratch.join("outside/x.sock"), Duration::from_secs(1)).unwrap();
+    Connection::pair().unwrap();
+    // A listener that was there before still serves, and no other comes to be.
+    tcp.set_nonblocking(true).unwrap();
+    assert_eq!(tcp.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    assert!(TcpListener::bind("127.0.0.1:0").is_err());
+    let status = fs::read_to_string("/proc/self/status").unwrap_err();
+    assert_eq!(status.raw_os_error(), Some(libc::EACCES), "not even this");
+    assert!(rustix::thread::no_new_privs().unwrap());
+    println!("all done");
+}
+
+fn a_needed_path_that_is_not_there_is_an_error() {
+    let got = child("absent", &[]);
+    assert!(got.contains("/nowhere cannot be opened"), "{got}");
+}
+
+// ---- sockets of systemd ----
+
+fn sockets_of_systemd_arrive_by_name_once() {
+    let activate = Path::new("/usr/bin/systemd-socket-activate");
+    if !activate.exists() {
+        assert!(std::env::var_os("CI").is_none(), "{} is not here", activate.display());
+        println!("SKIPPED: {} is not here", activate.display());
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("x.sock");
+    let mut server = Command::new(activate)
+        .args(["--seqpacket", "--fdname=x.socket", "--listen"])
+        .arg(&socket)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--child", "served"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let until = Instant::now() + Duration::from_secs(20);
+    let client = loop {
+        match Connection::connect(&socket, Duration::from_secs(1)) {
+            Ok(client) => break client,
+            Err(error) => assert!(Instant::now() < until, "{error:?}"),
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    client.send(b"who am I?", None).unwrap();
+    let mut buffer = Buffer::new();
+    let got = client.receive(&mut buffer).unwrap();
+    let expected = rustix::process::getuid().as_raw().to_string();
+    assert!(matches!(got, Received::Packet(bytes) if bytes == expected.as_bytes()), "{got:?}");
+    assert!(server.wait().unwrap().success());
+    // The negative control: nobody passes any.
+    assert!(child("served", &[]).contains("systemd passed no socket"));
+}
+
+/// In the child.
+fn serve_one() {
+    let mut passed = match Passed::take() {
+        Ok(passed) => passed,
+        Err(error) => return println!("{error}"),
+    };
+    assert!(matches!(passed.packets("y.socket"), Err(ListenError::Missing(_))));
+    let listener = passed.packets("x.socket").unwrap();
+    passed.none_left().unwrap();
+    assert!(rustix::io::fcntl_getfd(&listener).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
+    assert!(std::env::vars().all(|(name, _)| !name.starts_with("LISTEN_")), "a child would take them for its own");
+    assert!(matches!(Passed::take(), Err(ListenError::Taken)));
+    let mut waiting = [rustix::event::PollFd::from_borrowed_fd(listener.as_fd(), rustix::event::PollFlags::IN)];
+    rustix::event::poll(&mut waiting, None).unwrap();
+    let connection = listener.accept().unwrap().unwrap();
+    let mut buffer = Buffer::new();
+    assert!(matches!(connection.receive(&mut buffer).unwrap(), Received::Packet(b"who am I?")));
+    connection.send(Peer::of(&connection).unwrap().uid.to_string().as_bytes(), None).unwrap();
+}
+
+// ---- children ----
+
+fn run_child(what: &str, rest: &[String]) -> ExitCode {
+    match (what, rest) {
+        ("attempt", [at, inside, scratch, _port]) => try_one(at, inside, Path::new(scratch)),
+        ("needs", [scratch]) => do_what_is_needed(Path::new(scratch)),
+        ("absent", []) => println!("{}", Sandbox::new().reading("/nowhere").enter().unwrap_err()),
+        ("served", []) => serve_one(),
+        _ => return ExitCode::FAILURE,
+    }
+    ExitCode::SUCCESS
+}
+
+/// The output of this program as a child.
+fn child(what: &str, words: &[&str]) -> String {
+    let ran = Command::new(std::env::current_exe().unwrap()).args(["--child", what]).args(words).output().unwrap();
+    assert!(ran.status.success(), "{what} {words:?}: {ran:?}");
+    String::from_utf8(ran.stdout).unwrap()
+}
+
+fn scratch() -> tempfile::TempDir {
+    let scratch = tempfile::tempdir().unwrap();
+    for folder in ["read", "write", "outside"] {
+        fs::create_dir(scratch.path().join(folder)).unwrap();
+        fs::write(scratch.path().join(folder).join("file"), "text").unwrap();
+    }
+    scratch
+}
+
+/// The parent's listener.
+fn local() -> (&'static str, u16) {
+    let port = std::env::args().next_back().and_then(|port| port.parse().ok());
+    ("127.0.0.1", port.unwrap_or_default())
+}
+
+fn call(number: i64, arguments: [i64; 4]) -> io::Result<()> {
+    let [a, b, c, d] = arguments;
+    // SAFETY: pointers among the arguments are null or lead to strings that live for the call.
+    #[expect(unsafe_code, reason = "no crate wraps all of these")]
+    match unsafe { libc::syscall(number, a, b, c, d, 0, 0) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// The kernel looked at the request and found this fault with it: nothing forbids the call.
+fn unless(done: io::Result<()>, fault: i32) -> io::Result<()> {
+    match done {
+        Err(error) if error.raw_os_error() == Some(fault) => Ok(()),
+        other => other,
+    }
+}
+
+/// As [`unless`], with any fault but that of who asks.
+fn unless_permission(done: io::Result<()>) -> io::Result<()> {
+    match done {
+        Err(error) if error.raw_os_error() != Some(libc::EPERM) => Ok(()),
+        other => other,
+    }
+}
