@@ -1,13 +1,14 @@
 //! What every service does alike: the sockets that systemd opened for it, packets and who sent them, the audit
 //! daemon's client, readiness and watchdog, its own sandbox, how it ends and how it says what went wrong.
 //!
-//! In this order: [`listen::Passed::take`], settings, [`sandbox::Sandbox::enter`], threads and the audit client,
-//! [`readiness::Readiness::ready`], serve until [`shutdown::Shutdown`] is readable. The first two of these want a
+//! In this order: [`listen::Passed::take`], settings, [`sandbox::Sandbox::enter`], threads and [`audit::AuditClient`],
+//! [`readiness::Readiness::ready`], serve until [`shutdown::Shutdown`] is readable. `take` and `enter` want a
 //! process with a single thread and check it.
 //!
 //! This crate never decides who may do what, never opens a socket that leaves the machine, never starts a process,
 //! and never sends a request to the audit daemon twice.
 
+pub mod audit;
 pub mod listen;
 pub mod packet;
 pub mod peer;
