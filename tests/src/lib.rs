@@ -76,6 +76,11 @@ pub fn as_root(program: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
+/// Kills a process, as root; what is gone already stays so. By the shell: a small Debian has no `kill` besides.
+pub fn kill(pid: u32) {
+    ran(as_root("sh").args(["-c", "kill -KILL \"$1\" 2>/dev/null || :", "sh", &pid.to_string()])).good();
+}
+
 /// The repository.
 pub fn top() -> PathBuf {
     let mut top = PathBuf::from(env!("CARGO_MANIFEST_DIR"));

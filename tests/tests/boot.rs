@@ -4,16 +4,19 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use secai_tests::{Need, Scratch, Tier, as_root, program, ran, release, require};
+use secai_tests::{Need, Scratch, Tier, as_root, kill, program, ran, release, require};
 use serde_json::Value;
 
 const TMP: &str = env!("CARGO_TARGET_TMPDIR");
 const NEEDS: [Need; 4] = [Need::Release, Need::Root, Need::Program("qemu-system-x86_64"), Need::Program("mke2fs")];
+/// One guest at a time: each wants the whole machine, and where there is no nextest the tests of a file run at once.
+static GUEST: Mutex<()> = Mutex::new(());
 /// What a guest may take under software emulation, on a machine with other work.
 const PATIENCE: &str = "900";
 
@@ -78,6 +81,7 @@ fn the_bundle_alone_boots_to_what_its_sbom_says() {
     if !require(Tier::Test, &NEEDS) {
         return;
     }
+    let _guest = GUEST.lock().unwrap_or_else(PoisonError::into_inner);
     let scratch = Scratch::new(TMP, "boot");
     let bundle = alone(&scratch);
     let log = scratch.join("serial.log");
@@ -187,6 +191,7 @@ fn a_guest_that_says_something_else_is_a_negative_answer_and_its_log_is_kept() {
     if !require(Tier::Test, &NEEDS) {
         return;
     }
+    let _guest = GUEST.lock().unwrap_or_else(PoisonError::into_inner);
     let scratch = Scratch::new(TMP, "boot-negative");
     let bundle = alone(&scratch);
     let ended = ran(boot(&scratch, &bundle).args(["--expect", "NEVER", "--timeout", "5"]));
@@ -206,6 +211,7 @@ fn no_guest_outlives_a_killed_boot() {
     if !require(Tier::Test, &NEEDS) {
         return;
     }
+    let _guest = GUEST.lock().unwrap_or_else(PoisonError::into_inner);
     let scratch = Scratch::new(TMP, "boot-killed");
     let bundle = alone(&scratch);
     let log = scratch.join("serial.log");
@@ -230,7 +236,7 @@ fn no_guest_outlives_a_killed_boot() {
     });
     let builder = named("secai-build", &log);
     assert_eq!(builder.len(), 1, "{builder:?}");
-    ran(as_root("kill").args(["-KILL", &builder[0].to_string()])).good();
+    kill(builder[0]);
     child.wait().unwrap();
     until("QEMU ends", 10, &mut || guests(&log).is_empty());
 

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use secai_tests::composing::{Cached, Composing};
-use secai_tests::{Need, Tier, as_root, program, ran, release, require};
+use secai_tests::{Need, Tier, as_root, kill, program, ran, release, require};
 use serde_json::Value;
 
 const TMP: &str = env!("CARGO_TARGET_TMPDIR");
@@ -47,7 +47,7 @@ fn a_build_killed_inside_the_programs_it_runs_leaves_none_of_them() {
             assert!(start.elapsed() < Duration::from_secs(600), "{name} was never run");
         };
         for line in here.processes().iter().filter(|line| ours(line)) {
-            let _ = ran(as_root("kill").args(["-KILL", line.split('\t').next().unwrap()]));
+            kill(line.split('\t').next().unwrap().parse().unwrap());
         }
         let _ = child.wait();
         eprintln!("killed in {name} after {:.0} s", start.elapsed().as_secs_f64());
