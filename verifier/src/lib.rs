@@ -24,6 +24,7 @@ pub mod ostree;
 pub mod refusal;
 pub mod release;
 pub mod sbom;
+pub mod service;
 pub mod statement;
 pub mod sums;
 pub mod tar;

@@ -5,5 +5,8 @@
 
 pub mod audit;
 
+/// The page of each service: who may ask it what.
+pub use secai_verifier::service;
+
 /// A packet, request or reply. Larger ones are refused unread.
 pub const PACKET_BYTES_MAX: usize = 32 << 10;
