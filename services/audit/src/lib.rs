@@ -1,13 +1,15 @@
 //! The one writer of the audit chain (`verifier/spec/audit-chain.md`): takes requests on a socket, stamps them with
 //! the caller that the kernel names, and acknowledges them when they are on the disk.
 //!
-//! Requests → [`decide`] → [`writer`] (a batch: what queued up during the last sync) → [`disk`] → acknowledgements.
+//! Requests ([`serve`]) → [`decide`] → [`writer`] (a batch: what queued up during the last sync) → [`disk`] → acknowledgements.
 //! [`recover`] puts back in order what a crash left; [`keys`] holds the one private key.
 //!
 //! This service never changes or removes an entry, never writes what a caller says about itself, and never goes on
 //! after a write or a sync that failed: it ends, and what it had not acknowledged is as if it had not been asked.
 
+pub mod decide;
 pub mod disk;
 pub mod keys;
 pub mod recover;
+pub mod serve;
 pub mod writer;

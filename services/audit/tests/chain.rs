@@ -1,4 +1,5 @@
 //! The writer on real files: what it acknowledged is there after anything, and what it says about itself is true.
+#![allow(clippy::unwrap_used, reason = "a helper of tests may panic, as tests may")]
 
 use secai_audit::recover::{Found, Places, open};
 use secai_audit::writer::{Pending, WriteError, Writer};
