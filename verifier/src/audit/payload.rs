@@ -87,6 +87,6 @@ mod tests {
         line.clear();
         longest.render(&mut line);
         assert_eq!(Payload::parse(&line), Some(longest));
-        assert_eq!(Payload::parse(&vec![b' '; 80]), None);
+        assert_eq!(Payload::parse(&[b' '; 80]), None);
     }
 }
