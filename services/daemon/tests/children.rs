@@ -1,18 +1,23 @@
-//! What a process may still do in its sandbox, and that systemd's sockets arrive: each needs a process with one
-//! thread, which a test of the usual harness has not. So this is a program of its own that speaks nextest's words:
-//! `--list`, a test's name; and, started by such a test, `--child WHAT`.
+//! What needs a process of its own: one with a single thread (the sandbox, systemd's sockets), which a test of the
+//! usual harness has not, or one with another environment (readiness, reports). So this is a program that speaks
+//! nextest's words: `--list`, a test's name; and, started by such a test, `--child WHAT`.
 
 #![expect(clippy::unwrap_used, reason = "all of this is a test")]
 #![expect(clippy::print_stdout, reason = "a harness speaks to nextest on standard output")]
 
+use secai_daemon::audit::AuditClient;
 use secai_daemon::listen::{ListenError, Passed};
 use secai_daemon::packet::{Buffer, Connection, Received};
 use secai_daemon::peer::Peer;
+use secai_daemon::readiness::Readiness;
+use secai_daemon::report;
 use secai_daemon::sandbox::{Holds, Sandbox};
 use std::fs;
-use std::io;
+use std::io::{self, Read as _, Seek as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -24,6 +29,8 @@ const TESTS: &[Test] = &[
     ("what_is_needed_works_inside", what_is_needed_works_inside),
     ("a_needed_path_that_is_not_there_is_an_error", a_needed_path_that_is_not_there_is_an_error),
     ("sockets_of_systemd_arrive_by_name_once", sockets_of_systemd_arrive_by_name_once),
+    ("systemd_is_told_how_it_stands", systemd_is_told_how_it_stands),
+    ("a_failure_is_said_once_with_what_to_do", a_failure_is_said_once_with_what_to_do),
 ];
 
 fn main() -> ExitCode {
@@ -266,6 +273,56 @@ fn serve_one() {
     connection.send(Peer::of(&connection).unwrap().uid.to_string().as_bytes(), None).unwrap();
 }
 
+// ---- words to systemd ----
+
+fn systemd_is_told_how_it_stands() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let systemd = UnixDatagram::bind(&path).unwrap();
+    systemd.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut ready = this_program("ready");
+    ready.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "3000000").env_remove("WATCHDOG_PID");
+    assert_eq!(said(&mut ready), "every 1.5s\n");
+    for expected in ["READY=1", "STATUS=serving", "WATCHDOG=1", "STOPPING=1"] {
+        let mut word = [0; 64];
+        let length = systemd.recv(&mut word).unwrap();
+        assert_eq!(String::from_utf8_lossy(&word[..length]).trim_end(), expected);
+    }
+    let mut alone = this_program("ready");
+    assert_eq!(said(alone.env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC")), "no watchdog\n");
+}
+
+/// In the child.
+fn say_ready() {
+    let readiness = Readiness::from_environment();
+    match readiness.interval() {
+        Some(every) => println!("every {every:?}"),
+        None => println!("no watchdog"),
+    }
+    readiness.ready();
+    readiness.status("serving\nREADY=0");
+    readiness.alive();
+    readiness.stopping();
+}
+
+fn a_failure_is_said_once_with_what_to_do() {
+    let to_file = |journal: fn(&fs::Metadata) -> String| {
+        let mut file = tempfile::tempfile().unwrap();
+        let mut fails = this_program("fails");
+        fails.env("JOURNAL_STREAM", journal(&file.metadata().unwrap())).stderr(file.try_clone().unwrap());
+        assert_eq!(fails.status().unwrap().code(), Some(2));
+        let mut text = String::new();
+        file.rewind().unwrap();
+        file.read_to_string(&mut text).unwrap();
+        text
+    };
+    let plain = to_file(|_| "1:2".into());
+    assert!(plain.starts_with("error: the audit daemon cannot be reached at /nowhere\n  because: "), "{plain}");
+    assert!(plain.ends_with("\nhint: see `systemctl status secure-ai-audit`\n"), "{plain}");
+    let journal = to_file(|file| format!("{}:{}", file.dev(), file.ino()));
+    assert_eq!(journal, plain.lines().map(|line| format!("<3>{line}\n")).collect::<String>());
+}
+
 // ---- children ----
 
 fn run_child(what: &str, rest: &[String]) -> ExitCode {
@@ -274,6 +331,8 @@ fn run_child(what: &str, rest: &[String]) -> ExitCode {
         ("needs", [scratch]) => do_what_is_needed(Path::new(scratch)),
         ("absent", []) => println!("{}", Sandbox::new().reading("/nowhere").enter().unwrap_err()),
         ("served", []) => serve_one(),
+        ("ready", []) => say_ready(),
+        ("fails", []) => return report::fail(&AuditClient::connect(Path::new("/nowhere")).unwrap_err()),
         _ => return ExitCode::FAILURE,
     }
     ExitCode::SUCCESS
@@ -281,8 +340,18 @@ fn run_child(what: &str, rest: &[String]) -> ExitCode {
 
 /// The output of this program as a child.
 fn child(what: &str, words: &[&str]) -> String {
-    let ran = Command::new(std::env::current_exe().unwrap()).args(["--child", what]).args(words).output().unwrap();
-    assert!(ran.status.success(), "{what} {words:?}: {ran:?}");
+    said(this_program(what).args(words))
+}
+
+fn this_program(what: &str) -> Command {
+    let mut program = Command::new(std::env::current_exe().unwrap());
+    program.args(["--child", what]);
+    program
+}
+
+fn said(program: &mut Command) -> String {
+    let ran = program.output().unwrap();
+    assert!(ran.status.success(), "{program:?}: {ran:?}");
     String::from_utf8(ran.stdout).unwrap()
 }
 
