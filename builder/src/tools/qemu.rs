@@ -18,6 +18,9 @@ const PROBE_CODE: [u8; 9] = [0xba, 0xf4, 0x00, 0xb0, 0x10, 0xee, 0xf4, 0xeb, 0xf
 /// What isa-debug-exit makes of the 0x10 that the probe writes: `(0x10 << 1) | 1`.
 const PROBE_EXIT: i32 = 33;
 
+/// The kernel's last words.
+const PANIC: &str = "Kernel panic - not syncing";
+
 /// How a guest's instructions run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accelerator {
@@ -175,6 +178,10 @@ impl Guest<'_> {
             let text = String::from_utf8_lossy(&fs::read(self.log).unwrap_or_default()).into_owned();
             if seen(&text) {
                 break Watched::Seen(start.elapsed().as_secs_f64());
+            }
+            // A kernel that panicked waits for ever to be looked at.
+            if text.contains(PANIC) {
+                break Watched::Ended("its kernel panicked".into());
             }
             if child.try_wait().at("run", PROGRAM)?.is_some() {
                 let output = child.wait_with_output().at("run", PROGRAM)?;
