@@ -1,10 +1,22 @@
 //! The audit chain (`spec/audit-chain.md`): what an entry, a link, a tree, a checkpoint and a proof are, and whether a
 //! chain of them holds. Written by `secai-audit` through the same types that read it here.
 
+pub mod chain;
 pub mod checkpoint;
 pub mod entry;
+mod epochs;
+pub mod export;
 pub mod kind;
+mod lines;
+mod locate;
 pub mod payload;
+mod prefix;
+pub mod proof;
+pub mod refusal;
+pub mod report;
+mod segment;
+pub mod store;
+pub mod tiles;
 pub mod tree;
 
 /// Entries of a full segment: 256 full tiles.
@@ -17,6 +29,10 @@ pub const TILES_DIR: &str = "tile";
 pub const CHECKPOINT: &str = "checkpoint";
 /// Closing checkpoints of epochs.
 pub const CHECKPOINTS_LOG: &str = "checkpoints.log";
+/// The `audit.epoch` entries of segments that were removed.
+pub const EPOCHS_KEPT: &str = "epochs.jsonl";
+/// Entries after the newest checkpoint that are normal while the writer writes: eight of its largest batches.
+pub const UNSIGNED_ENTRIES_MAX: u64 = 8_192;
 
 /// `seg/FIRST.jsonl`, the segment that begins with entry `first`.
 pub fn segment_path(first: u64) -> String {

@@ -1,12 +1,13 @@
 //! The commands: words of the command line, and the text of the answers.
 
+mod audit;
 mod bundle;
 mod explain;
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 use secai_verifier::files::Fault;
 
 /// What to do.
@@ -15,6 +16,11 @@ pub enum Command {
     /// Judge a bundle: one release, as a directory of files
     #[command(after_help = "Example:\n  verify-release bundle out/minimal/6-bundle --trust out/minimal/trust")]
     Bundle(bundle::Arguments),
+    /// Judge an audit chain, as a directory of files, or proofs from one
+    #[command(
+        after_help = "Examples:\n  verify-release audit /var/lib/secure-ai/audit --trust /etc/secure-ai/trust\n  verify-release audit chain --trust trust --from checkpoint.of-yesterday\n  verify-release audit --proof 7.tlog-proof --trust trust\n  verify-release audit audit.jsonl --as python-hmac-chain --key-file audit.key"
+    )]
+    Audit(audit::Arguments),
     /// Say what a refusal means and what to do about it
     #[command(after_help = "Example:\n  verify-release explain SbomOmitsFile")]
     Explain(explain::Arguments),
@@ -52,10 +58,26 @@ impl Command {
     /// Runs it; the exit code is the answer.
     pub fn run(self) -> Result<ExitCode, Failure> {
         match self {
+            Self::Audit(arguments) => arguments.run(),
             Self::Bundle(arguments) => arguments.run(),
             Self::Explain(arguments) => arguments.run(),
         }
     }
+}
+
+/// How to print a result.
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    /// Lines for people
+    Human,
+    /// One JSON object
+    Json,
+}
+
+/// A word in a colour, where the terminal and its owner want some.
+fn paint(text: &str, colour: &str) -> String {
+    let wanted = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    if wanted { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
 }
 
 /// The one place that writes results.

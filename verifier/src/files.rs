@@ -1,4 +1,4 @@
-//! Opens files: a bundle's and a trust directory's. Nothing else in this crate does.
+//! Opens files: a bundle's and a trust directory's. Beside this only `audit::store` does, an audit chain's.
 //!
 //! A bundle must not change while it is judged; links are never followed inside it.
 
@@ -8,7 +8,8 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::layout::{BLOBS_DIR, CERTIFICATE_ENDING, DIRS, PUBLIC_KEY_ENDING, ROLES};
+use crate::audit::checkpoint::{Note, NoteError, VerifierKey};
+use crate::layout::{BLOBS_DIR, CERTIFICATE_ENDING, CHAIN_KEY_ENDING, DIRS, PUBLIC_KEY_ENDING, ROLES};
 use crate::limits::{BUNDLE_FILES_MAX, TRUST_FILE_BYTES_MAX, TRUST_FILES_MAX};
 use crate::openpgp::Certificate;
 use crate::refusal::Refusal;
@@ -39,6 +40,14 @@ pub enum Fault {
         /// Why.
         source: TrustError,
     },
+    /// A kept checkpoint is none.
+    #[error("cannot use {} as a kept checkpoint", path.display())]
+    Checkpoint {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: NoteError,
+    },
     /// Far more files than a trust directory has.
     #[error("{} holds more than {TRUST_FILES_MAX} keys and certificates", path.display())]
     TrustTooLarge {
@@ -59,10 +68,13 @@ impl Fault {
             }
             Self::Unreadable { .. } => Some("check permissions and the medium; nothing was judged"),
             Self::NotADirectory { .. } => Some(
-                "give the directory that holds SHA256SUMS and release.json, and for --trust the one that holds roles.yml",
+                "give the directory that holds SHA256SUMS and release.json, or seg/ and checkpoint; for --trust the one that holds keys",
             ),
-            Self::Trust { .. } | Self::TrustTooLarge { .. } => {
-                Some("a trust directory holds roles.yml, a .pub file for every key it names, and .asc certificates")
+            Self::Trust { .. } | Self::TrustTooLarge { .. } => Some(
+                "a trust directory holds roles.yml, a .pub file for every key it names, and .asc certificates; for audit chains .vkey files",
+            ),
+            Self::Checkpoint { .. } => {
+                Some("give the file exactly as it was kept: five lines, the last one a signature")
             }
             Self::Clock => Some("set the clock, or give the time with --assume-now"),
         }
@@ -194,15 +206,7 @@ pub fn load_trust(directory: &Path) -> Result<Trust, Fault> {
     }
     let roles_path = directory.join(ROLES);
     let roles = RolesFile::parse(&read_trust_file(&roles_path)?).map_err(trust_fault(&roles_path))?;
-    let mut paths = Vec::new();
-    for entry in std::fs::read_dir(directory).map_err(Fault::unreadable(directory))? {
-        paths.push(entry.map_err(Fault::unreadable(directory))?.path());
-    }
-    paths.retain(|path| [PUBLIC_KEY_ENDING, CERTIFICATE_ENDING].iter().any(|ending| has_ending(path, ending)));
-    paths.sort();
-    if paths.len() > TRUST_FILES_MAX {
-        return Err(Fault::TrustTooLarge { path: directory.to_owned() });
-    }
+    let paths = trust_files(directory, &[PUBLIC_KEY_ENDING, CERTIFICATE_ENDING])?;
     let (mut keys, mut certificates) = (Vec::new(), Vec::new());
     for path in paths {
         let bytes = read_trust_file(&path)?;
@@ -215,6 +219,48 @@ pub fn load_trust(directory: &Path) -> Result<Trust, Fault> {
         }
     }
     Trust::new(roles, keys, certificates).map_err(trust_fault(directory))
+}
+
+/// The files of a trust directory with these endings, ascending.
+fn trust_files(directory: &Path, endings: &[&str]) -> Result<Vec<PathBuf>, Fault> {
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(Fault::unreadable(directory))? {
+        paths.push(entry.map_err(Fault::unreadable(directory))?.path());
+    }
+    paths.retain(|path| endings.iter().any(|ending| has_ending(path, ending)));
+    paths.sort();
+    if paths.len() > TRUST_FILES_MAX {
+        return Err(Fault::TrustTooLarge { path: directory.to_owned() });
+    }
+    Ok(paths)
+}
+
+/// Reads the verifier keys of audit chains (`*.vkey`, one line each) in a trust directory; nothing else in it matters.
+pub fn load_chain_keys(directory: &Path) -> Result<Vec<VerifierKey>, Fault> {
+    if !std::fs::metadata(directory).map_err(Fault::unreadable(directory))?.is_dir() {
+        return Err(Fault::NotADirectory { path: directory.to_owned() });
+    }
+    let read = |path: PathBuf| {
+        let bytes = read_trust_file(&path)?;
+        let text = str::from_utf8(&bytes).map_err(|_| NoteError::Key("it is not UTF-8"));
+        text.and_then(|text| text.strip_suffix('\n').unwrap_or(text).parse())
+            .map_err(|error| trust_fault(&path)(TrustError::ChainKey(error)))
+    };
+    trust_files(directory, &[CHAIN_KEY_ENDING])?.into_iter().map(read).collect()
+}
+
+/// Reads a checkpoint that somebody kept: as much outside of the chain as trust is.
+pub fn load_checkpoint(path: &Path) -> Result<Note, Fault> {
+    let note = Note::parse(&read_trust_file(path)?);
+    note.map_err(|error| Fault::Checkpoint { path: path.to_owned(), source: error })
+}
+
+/// Reads any file up to a limit.
+pub fn load(path: &Path, limit: u64) -> Result<Result<Vec<u8>, u64>, Fault> {
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(Fault::unreadable(path))?;
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(Fault::unreadable(path))?;
+    Ok(if bytes.len() as u64 > limit { Err(limit) } else { Ok(bytes) })
 }
 
 fn has_ending(path: &Path, ending: &str) -> bool {

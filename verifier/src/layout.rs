@@ -49,6 +49,8 @@ pub const ROLES: &str = "roles.yml";
 pub const PUBLIC_KEY_ENDING: &str = ".pub";
 /// Ending of OpenPGP certificates in a trust directory.
 pub const CERTIFICATE_ENDING: &str = ".asc";
+/// Verifier keys of audit chains in a trust directory.
+pub const CHAIN_KEY_ENDING: &str = ".vkey";
 
 /// Where the repository lies in a layer; a path of the commit never lies below it.
 pub const OSTREE_REPO_PREFIX: &str = "sysroot/ostree/repo/";

@@ -3,7 +3,8 @@
 //! Whatever can be checked afterwards is defined here; whoever produces it depends on this crate and
 //! renders through the same types that parse. `spec/bundle.md` is the authority on bytes, each module
 //! implements one section of it. Parsers take bytes or a [`std::io::BufRead`], never a path; only [`files`]
-//! opens files. [`check`] decides: it alone makes a [`check::VerifiedContent`].
+//! and [`audit::store`] open files. [`check`] decides: it alone makes a [`check::VerifiedContent`], as
+//! [`audit::chain`] alone makes a [`audit::chain::VerifiedChain`].
 //!
 //! This crate never opens a socket, never starts a process, never holds the private half of a key,
 //! and never takes a second view of a byte: what could be read in two ways is refused.

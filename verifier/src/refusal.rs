@@ -2,17 +2,19 @@
 //!
 //! The names are public words: tests, logs and `verify-release explain NAME` use the same ones.
 
-/// Defines the enum, its names and its explanations from one table, so that none can be forgotten.
+use crate::audit::refusal::ChainRefusal;
+
+/// Defines an enum of refusals, its names and its explanations from one table, so that none can be forgotten.
 macro_rules! refusals {
-    ($($name:ident { $($field:ident: $kind:ty),* } $sentence:literal $explanation:literal)*) => {
-        /// One reason to refuse a bundle.
+    ($(#[$about:meta])* $enum:ident: $($name:ident { $($field:ident: $kind:ty),* } $sentence:literal $explanation:literal)*) => {
+        $(#[$about])*
         #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
         #[allow(missing_docs, reason = "fields are words of the sentence beside them")]
-        pub enum Refusal {
+        pub enum $enum {
             $(#[doc = $explanation] #[error($sentence)] $name { $($field: $kind),* },)*
         }
 
-        impl Refusal {
+        impl $enum {
             /// Every name, in the order in which refusals are listed.
             pub const ALL: &[&str] = &[$(stringify!($name)),*];
 
@@ -20,18 +22,37 @@ macro_rules! refusals {
             pub fn name(&self) -> &'static str {
                 match self { $(Self::$name { .. } => stringify!($name)),* }
             }
+
+            /// What a refusal of this name means and what to do about it; `None` for a name that is none of these.
+            pub fn explain(name: &str) -> Option<&'static str> {
+                match name { $(stringify!($name) => Some($explanation),)* _ => None }
+            }
         }
 
-        const EXPLANATIONS: &[(&str, &str)] = &[$((stringify!($name), $explanation)),*];
+        impl $crate::refusal::Named for $enum {
+            fn name(&self) -> &'static str {
+                Self::name(self)
+            }
+        }
     };
 }
+pub(crate) use refusals;
 
-/// What a refusal of this name means and what to do about it; `None` for a name that is none.
+/// A refusal of either kind.
+pub(crate) trait Named: PartialEq {
+    /// Its name.
+    fn name(&self) -> &'static str;
+}
+
+/// What a refusal of this name means, of a bundle or of an audit chain; `None` for a name that is none.
 pub fn explain(name: &str) -> Option<&'static str> {
-    EXPLANATIONS.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
+    Refusal::explain(name).or_else(|| ChainRefusal::explain(name))
 }
 
 refusals! {
+    /// One reason to refuse a bundle.
+    Refusal:
+
     FileMissing { path: String }
     "`{path}` is missing from the bundle"
     "A file that every bundle has is not there. The bundle was copied in part, or it is unsigned and was never released. Copy it again whole, or have it released."
@@ -266,25 +287,31 @@ refusals! {
 }
 
 /// Findings in the order in which stages put them, bounded so that one cause cannot flood the rest.
-#[derive(Debug, Default)]
-pub(crate) struct Findings(Vec<Refusal>);
+#[derive(Debug)]
+pub(crate) struct Findings<R = Refusal>(Vec<R>);
+
+impl<R> Default for Findings<R> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
 
 /// Refusals of one name that are listed; the first hundred tell what the next thousand would.
 pub const REFUSALS_OF_ONE_NAME_MAX: usize = 100;
 
-impl Findings {
-    pub(crate) fn add(&mut self, refusal: Refusal) {
+impl<R: Named> Findings<R> {
+    pub(crate) fn add(&mut self, refusal: R) {
         let same = self.0.iter().filter(|known| known.name() == refusal.name()).count();
         if same < REFUSALS_OF_ONE_NAME_MAX && !self.0.contains(&refusal) {
             self.0.push(refusal);
         }
     }
 
-    pub(crate) fn extend(&mut self, refusals: impl IntoIterator<Item = Refusal>) {
+    pub(crate) fn extend(&mut self, refusals: impl IntoIterator<Item = R>) {
         refusals.into_iter().for_each(|refusal| self.add(refusal));
     }
 
-    pub(crate) fn into_vec(self) -> Vec<Refusal> {
+    pub(crate) fn into_vec(self) -> Vec<R> {
         self.0
     }
 }
@@ -295,19 +322,20 @@ mod tests {
 
     #[test]
     fn every_name_is_explained_once() {
-        let mut names = Refusal::ALL.to_vec();
+        let all = [Refusal::ALL, ChainRefusal::ALL].concat();
+        let mut names = all.clone();
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), Refusal::ALL.len());
-        assert!(
-            Refusal::ALL.iter().all(|name| explain(name).is_some_and(|text| text.len() > 60 && text.ends_with('.')))
-        );
+        assert_eq!(names.len(), all.len(), "bundles and chains share the words of `explain`");
+        for name in all {
+            assert!(explain(name).is_some_and(|text| text.len() > 60 && text.ends_with('.')), "{name}");
+        }
         assert_eq!(explain("Nonsense"), None);
     }
 
     #[test]
     fn one_cause_cannot_flood_the_list() {
-        let mut findings = Findings::default();
+        let mut findings = Findings::<Refusal>::default();
         findings.extend((0..1000).map(|number| Refusal::SbomOmitsFile { path: number.to_string() }));
         findings.add(Refusal::CommitSignatureMissing {});
         assert_eq!(findings.into_vec().len(), REFUSALS_OF_ONE_NAME_MAX + 1);

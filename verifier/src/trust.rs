@@ -14,6 +14,7 @@ use p256::ecdsa::signature::Verifier;
 use p256::pkcs8::{DecodePublicKey, Document};
 use serde::{Deserialize, Serialize};
 
+use crate::audit::checkpoint::NoteError;
 use crate::digest::{Digest, NotADigest};
 use crate::limits::TRUST_FILE_BYTES_MAX;
 use crate::openpgp::{Certificate, OpenPgpError};
@@ -156,6 +157,9 @@ pub enum TrustError {
     /// Not a PEM SubjectPublicKeyInfo of P-256.
     #[error("the key is not a PEM SubjectPublicKeyInfo on the curve P-256: {0}")]
     Key(String),
+    /// Not one line with a verifier key of an audit chain.
+    #[error(transparent)]
+    ChainKey(#[from] NoteError),
 }
 
 impl RolesFile {

@@ -1,11 +1,10 @@
 //! `verify-release bundle PATH --trust DIR`.
 
-use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use secai_verifier::check::{Verdict, VerifiedContent, check};
 use secai_verifier::files::{Bundle, Fault, load_trust};
 use secai_verifier::refusal::{REFUSALS_OF_ONE_NAME_MAX, Refusal};
@@ -13,7 +12,7 @@ use secai_verifier::release::Release;
 use secai_verifier::time::Time;
 use serde::Serialize;
 
-use super::{Failure, plain, print};
+use super::{Failure, Format, paint, plain, print};
 
 /// Words of the command line.
 #[derive(Args)]
@@ -31,14 +30,6 @@ pub struct Arguments {
     assume_now: Option<Time>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Format {
-    /// Lines for people
-    Human,
-    /// One JSON object
-    Json,
-}
-
 impl Arguments {
     pub fn run(self) -> Result<ExitCode, Failure> {
         let begun = Instant::now();
@@ -50,7 +41,7 @@ impl Arguments {
         let bundle = Bundle::list(&self.path)?;
         let verdict = check(&bundle, &trust, now)?;
         match self.format {
-            Format::Human => print(&human(&verdict, begun.elapsed(), colours()))?,
+            Format::Human => print(&human(&verdict, begun.elapsed()))?,
             Format::Json => print(&json(&verdict, begun.elapsed())?)?,
         }
         Ok(match verdict {
@@ -60,14 +51,7 @@ impl Arguments {
     }
 }
 
-fn colours() -> bool {
-    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-}
-
-fn human(verdict: &Verdict, took: Duration, colours: bool) -> String {
-    let paint = |text: &str, colour: &str| {
-        if colours { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
-    };
+fn human(verdict: &Verdict, took: Duration) -> String {
     match verdict {
         Verdict::Accepted(content) => format!("{}\n{}", paint("accepted", "1;32"), accepted(content, took)),
         Verdict::Refused(refusals) => {

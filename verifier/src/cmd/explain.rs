@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use secai_verifier::audit::refusal::ChainRefusal;
 use secai_verifier::refusal::{Refusal, explain};
 
 use super::{Failure, print};
@@ -21,7 +22,7 @@ impl Arguments {
                 let text = explain(&name).ok_or_else(|| Failure::UnknownName(name.clone()))?;
                 print(&format!("{name}\n\n{text}\n"))?;
             }
-            None => print(&format!("{}\n", Refusal::ALL.join("\n")))?,
+            None => print(&format!("{}\n", [Refusal::ALL, ChainRefusal::ALL].concat().join("\n")))?,
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -1,0 +1,223 @@
+//! `verify-release audit PATH --trust DIR`, and its other forms: proofs, and logs of another program.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::thread::available_parallelism;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use secai_verifier::audit::chain::{Options, Verdict, check};
+use secai_verifier::audit::checkpoint::VerifierKey;
+use secai_verifier::audit::proof::{PROOF_BYTES_MAX, Proof};
+use secai_verifier::audit::refusal::ChainRefusal;
+use secai_verifier::audit::report::Report;
+use secai_verifier::audit::store::Store;
+use secai_verifier::files::{load, load_chain_keys, load_checkpoint};
+use secai_verifier::refusal::REFUSALS_OF_ONE_NAME_MAX;
+use serde_json::{Value, json};
+
+use super::{Failure, Format, paint, plain, print};
+use crate::COULD_NOT_LOOK;
+
+/// Words of the command line.
+#[derive(Args)]
+pub struct Arguments {
+    /// The chain's directory
+    #[arg(required_unless_present = "proof")]
+    path: Option<PathBuf>,
+    /// Directory of verifier keys (*.vkey); without one the best answer is "signer unknown"
+    #[arg(long, value_name = "DIR")]
+    trust: Option<PathBuf>,
+    /// A checkpoint of this chain that somebody else kept: it must still be true, and only what is new is read
+    #[arg(long, value_name = "CHECKPOINT")]
+    from: Option<PathBuf>,
+    /// Read everything, with --from too
+    #[arg(long)]
+    full: bool,
+    /// Judge proofs instead of a chain; those of epochs' ends first
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["path", "from", "full"])]
+    proof: Vec<PathBuf>,
+    /// How to print the result
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    format: Format,
+}
+
+impl Arguments {
+    pub fn run(self) -> Result<ExitCode, Failure> {
+        let begun = Instant::now();
+        let trusted = match &self.trust {
+            Some(directory) => load_chain_keys(directory)?,
+            None => Vec::new(),
+        };
+        let Some(path) = &self.path else { return self.judge_proofs(trusted) };
+        let witnessed = self.from.as_deref().map(load_checkpoint).transpose()?;
+        let threads = available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let options = Options { trusted: &trusted, witnessed: witnessed.as_ref(), full: self.full, threads };
+        let verdict = check(&Store::open(path)?, &options)?;
+        match self.format {
+            Format::Human => print(&human(&verdict, begun.elapsed()))?,
+            Format::Json => print(&format!("{}\n", as_json(&verdict, begun.elapsed())))?,
+        }
+        Ok(match verdict {
+            Verdict::Accepted(_) => ExitCode::SUCCESS,
+            Verdict::SignerUnknown(_) => ExitCode::from(COULD_NOT_LOOK),
+            Verdict::Refused(_) => ExitCode::FAILURE,
+        })
+    }
+
+    /// Keys that a proof shows to follow from known ones count for the proofs after it.
+    fn judge_proofs(&self, mut keys: Vec<VerifierKey>) -> Result<ExitCode, Failure> {
+        let nobody = keys.is_empty();
+        let mut proved = Vec::new();
+        for path in &self.proof {
+            let too_long = |_| ChainRefusal::ProofMalformed { reason: "it is too long".to_owned() };
+            let proof = load(path, PROOF_BYTES_MAX)?.map_err(too_long).and_then(|bytes| Proof::parse(&bytes));
+            match proof.and_then(|proof| proof.verify(&keys).map(|()| proof)) {
+                Ok(proof) => {
+                    keys.extend(proof.next_key());
+                    proved.push(proof);
+                }
+                Err(ChainRefusal::ProofSignedByUnknownKey { .. }) if nobody => {
+                    let words = "the entry is in the tree that the checkpoint names, signer unknown: give --trust";
+                    print(&match self.format {
+                        Format::Human => format!("{}\n", paint(words, "1;33")),
+                        Format::Json => format!("{}\n", json!({"verdict": "signer unknown", "detail": words})),
+                    })?;
+                    return Ok(ExitCode::from(COULD_NOT_LOOK));
+                }
+                Err(refusal) => {
+                    print(&match self.format {
+                        Format::Human => refused(&[refusal]),
+                        Format::Json => format!("{}\n", json!({"verdict": "refused", "refusals": lines(&[refusal])})),
+                    })?;
+                    return Ok(ExitCode::FAILURE);
+                }
+            }
+        }
+        print(&match self.format {
+            Format::Human => {
+                let line = |proof: &Proof| {
+                    let (entry, head) = (String::from_utf8_lossy(&proof.entry), &proof.note.checkpoint);
+                    format!(
+                        "entry {} of {}, {} entries signed\n{}\n",
+                        proof.index,
+                        head.origin,
+                        head.size,
+                        plain(&entry)
+                    )
+                };
+                format!("{}\n{}", paint("proved", "1;32"), proved.iter().map(line).collect::<String>())
+            }
+            Format::Json => {
+                let entry = |proof: &Proof| {
+                    let head = &proof.note.checkpoint;
+                    json!({"index": proof.index, "origin": head.origin, "size": head.size, "entry": String::from_utf8_lossy(&proof.entry)})
+                };
+                format!("{}\n", json!({"verdict": "proved", "proofs": proved.iter().map(entry).collect::<Vec<_>>()}))
+            }
+        })?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The answer in three words, by which scripts know it too.
+fn answer(verdict: &Verdict) -> &'static str {
+    match verdict {
+        Verdict::Accepted(_) => "accepted",
+        Verdict::SignerUnknown(_) => "consistent in itself, signer unknown",
+        Verdict::Refused(_) => "refused",
+    }
+}
+
+fn human(verdict: &Verdict, took: Duration) -> String {
+    match verdict {
+        Verdict::Accepted(chain) => format!("{}\n{}", paint(answer(verdict), "1;32"), report(chain.report(), took)),
+        Verdict::SignerUnknown(found) => format!("{}\n{}", paint(answer(verdict), "1;33"), report(found, took)),
+        Verdict::Refused(refusals) => refused(refusals),
+    }
+}
+
+fn refused(refusals: &[ChainRefusal]) -> String {
+    let mut text = format!("{}\n", paint("refused", "1;31"));
+    for refusal in refusals {
+        text.push_str(&format!("{}: {}\n", paint(refusal.name(), "1"), plain(&refusal.to_string())));
+    }
+    for name in cut_names(refusals) {
+        text.push_str(&format!("{name}: only the first {REFUSALS_OF_ONE_NAME_MAX} are listed\n"));
+    }
+    text
+}
+
+/// Names of which the list may have left some out.
+fn cut_names(refusals: &[ChainRefusal]) -> Vec<&'static str> {
+    let count = |name| refusals.iter().filter(|refusal| refusal.name() == name).count();
+    ChainRefusal::ALL.iter().copied().filter(|name| count(*name) >= REFUSALS_OF_ONE_NAME_MAX).collect()
+}
+
+fn report(found: &Report, took: Duration) -> String {
+    let signer = match &found.signer {
+        Some(key) => key.to_string(),
+        None => "unknown: no trusted key made this chain's name".to_owned(),
+    };
+    let linked = match found.unsigned() {
+        0 => "every entry is signed".to_owned(),
+        count => format!("{count} entries after it are linked and not signed yet"),
+    };
+    let read = match found.read_from {
+        0 => format!("{} entries", found.verified()),
+        from => format!("{} entries, from {from} on", found.verified()),
+    };
+    let mut lines = vec![
+        ("chain", found.head.origin.clone()),
+        ("head", format!("{} entries, root {}", found.head.size, found.head.root)),
+        ("signer", signer),
+        ("epochs", found.epochs.to_string()),
+        ("verified", read),
+        ("linked", linked),
+        ("last", found.last.map_or_else(|| "none".to_owned(), |time| time.as_str().to_owned())),
+        ("payloads", format!("{} there, {} forgotten", found.payloads, found.forgotten)),
+    ];
+    lines.extend(found.vouches().into_iter().map(|words| ("level", words)));
+    lines.extend(found.remarks.iter().map(|remark| ("note", plain(&remark.to_string()))));
+    lines.push(("seconds", format!("{:.2}", took.as_secs_f64())));
+    lines.iter().map(|(word, value)| format!("{word:<9} {value}\n")).collect()
+}
+
+fn lines(refusals: &[ChainRefusal]) -> Value {
+    refusals.iter().map(|refusal| json!({"name": refusal.name(), "detail": refusal.to_string()})).collect()
+}
+
+fn as_json(verdict: &Verdict, took: Duration) -> Value {
+    let found = match verdict {
+        Verdict::Accepted(chain) => chain.report(),
+        Verdict::SignerUnknown(found) => found,
+        Verdict::Refused(refusals) => {
+            return json!({
+                "verdict": answer(verdict),
+                "refusals": lines(refusals),
+                "more_of": cut_names(refusals),
+                "seconds": took.as_secs_f64(),
+            });
+        }
+    };
+    json!({
+        "verdict": answer(verdict),
+        "refusals": [],
+        "chain": found.head.origin,
+        "head": {"size": found.head.size, "root": found.head.root.to_string()},
+        "signer": found.signer.as_ref().map(ToString::to_string),
+        "epochs": found.epochs,
+        "read_from": found.read_from,
+        "verified": found.verified(),
+        "linked": found.entries,
+        "unsigned": found.unsigned(),
+        "last": found.last.map(|time| time.as_str().to_owned()),
+        "witnessed": found.witnessed,
+        "payloads": {"there": found.payloads, "forgotten": found.forgotten},
+        "level": if found.witnessed.is_some() { "kept head" } else { "L0" },
+        "vouches": found.vouches(),
+        "notes": found.remarks.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "seconds": took.as_secs_f64(),
+    })
+}
