@@ -16,7 +16,7 @@ const COMMANDS: [(&str, &[&str]); 2] = [
         "secai-build",
         &["", "build", "plan", "rootfs", "commit", "image", "attest", "bundle", "boot", "keys", "keys new", "schema"],
     ),
-    ("verify-release", &["", "bundle", "explain"]),
+    ("verify-release", &["", "audit", "bundle", "explain"]),
 ];
 
 /// The width in which help is kept.
