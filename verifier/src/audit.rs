@@ -12,6 +12,7 @@ mod locate;
 pub mod payload;
 mod prefix;
 pub mod proof;
+pub mod python_hmac_chain;
 pub mod refusal;
 pub mod report;
 mod segment;

@@ -5,10 +5,11 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::audit::checkpoint::{Note, NoteError, VerifierKey};
+use crate::audit::python_hmac_chain::{KEY_BYTES, Key};
 use crate::layout::{BLOBS_DIR, CERTIFICATE_ENDING, CHAIN_KEY_ENDING, DIRS, PUBLIC_KEY_ENDING, ROLES};
 use crate::limits::{BUNDLE_FILES_MAX, TRUST_FILE_BYTES_MAX, TRUST_FILES_MAX};
 use crate::openpgp::Certificate;
@@ -48,6 +49,12 @@ pub enum Fault {
         /// Why.
         source: NoteError,
     },
+    /// The key of a log of another program is none.
+    #[error("cannot use {} as the key of a log", path.display())]
+    LogKey {
+        /// Which file.
+        path: PathBuf,
+    },
     /// Far more files than a trust directory has.
     #[error("{} holds more than {TRUST_FILES_MAX} keys and certificates", path.display())]
     TrustTooLarge {
@@ -75,6 +82,9 @@ impl Fault {
             ),
             Self::Checkpoint { .. } => {
                 Some("give the file exactly as it was kept: five lines, the last one a signature")
+            }
+            Self::LogKey { .. } => {
+                Some("it is a regular file of 32 to 4096 bytes that only its owner may write, and no link")
             }
             Self::Clock => Some("set the clock, or give the time with --assume-now"),
         }
@@ -253,6 +263,15 @@ pub fn load_chain_keys(directory: &Path) -> Result<Vec<VerifierKey>, Fault> {
 pub fn load_checkpoint(path: &Path) -> Result<Note, Fault> {
     let note = Note::parse(&read_trust_file(path)?);
     note.map_err(|error| Fault::Checkpoint { path: path.to_owned(), source: error })
+}
+
+/// Reads the key of a log of another program, under the rules of that program: a regular file and no link, which
+/// nobody else may write.
+pub fn load_log_key(path: &Path) -> Result<Key, Fault> {
+    let found = std::fs::symlink_metadata(path).map_err(Fault::unreadable(path))?;
+    let fits = found.is_file() && found.mode() & 0o022 == 0;
+    let bytes = if fits { load(path, *KEY_BYTES.end() as u64)?.unwrap_or_default() } else { Vec::new() };
+    Key::of_file(&bytes).ok_or_else(|| Fault::LogKey { path: path.to_owned() })
 }
 
 /// Reads any file up to a limit.

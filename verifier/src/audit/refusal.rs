@@ -173,4 +173,32 @@ refusals! {
     ProofSignatureInvalid { size: u64 }
     "the signature over the checkpoint of {size} entries in the proof does not hold"
     "The checkpoint names a known key, but was changed after it was signed, or the signature was."
+
+    HmacLogLineMalformed { file: String, line: u64, reason: String }
+    "line {line} of `{file}` is no entry of a python-hmac-chain: {reason}"
+    "The other program writes one JSON object per line, with six keys in their order and in Python's spelling. This line was edited, torn, or written by another program."
+
+    HmacLogLinkBroken { file: String, line: u64 }
+    "line {line} of `{file}` does not follow from the line before it"
+    "Each entry of a python-hmac-chain names the hash of the one before it, over archives too. One was removed, added or moved, or an archive is missing."
+
+    HmacLogHashDiffers { file: String, line: u64 }
+    "line {line} of `{file}` has another hash than it says"
+    "The entry was changed after it was written, or the key is not the one that it was written with."
+
+    HmacLogUnkeyedEntry { file: String, line: u64 }
+    "line {line} of `{file}` has a hash without a key"
+    "A key was given, and this entry says that it was written without. Whoever can write the log can make such an entry: a keyed log has none."
+
+    HmacLogCheckpointMalformed { reason: String }
+    "the checkpoint beside the log is not what it should be: {reason}"
+    "The file LOG.checkpoint counts entries, names the hash of the last one, and carries an HMAC over both. It was edited, or made with another key."
+
+    HmacLogCheckpointDiffers { entries: u64 }
+    "entry {entries} of the log is not the one that the checkpoint names"
+    "The checkpoint names the hash of its last entry, and the log has another entry there: it was written anew, or the checkpoint is another log's."
+
+    HmacLogShorterThanCheckpoint { entries: u64, covered: u64 }
+    "the log has {entries} entries, its checkpoint counted {covered}"
+    "Entries that the checkpoint counted are gone: the end was cut off, or an archive is missing."
 }

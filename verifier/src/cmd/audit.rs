@@ -1,19 +1,20 @@
 //! `verify-release audit PATH --trust DIR`, and its other forms: proofs, and logs of another program.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use secai_verifier::audit::chain::{Options, Verdict, check};
 use secai_verifier::audit::checkpoint::VerifierKey;
 use secai_verifier::audit::proof::{PROOF_BYTES_MAX, Proof};
+use secai_verifier::audit::python_hmac_chain;
 use secai_verifier::audit::refusal::ChainRefusal;
 use secai_verifier::audit::report::Report;
 use secai_verifier::audit::store::Store;
-use secai_verifier::files::{load, load_chain_keys, load_checkpoint};
+use secai_verifier::files::{load, load_chain_keys, load_checkpoint, load_log_key};
 use secai_verifier::refusal::REFUSALS_OF_ONE_NAME_MAX;
 use serde_json::{Value, json};
 
@@ -23,7 +24,7 @@ use crate::COULD_NOT_LOOK;
 /// Words of the command line.
 #[derive(Args)]
 pub struct Arguments {
-    /// The chain's directory
+    /// The chain's directory, or the file with --as
     #[arg(required_unless_present = "proof")]
     path: Option<PathBuf>,
     /// Directory of verifier keys (*.vkey); without one the best answer is "signer unknown"
@@ -38,9 +39,21 @@ pub struct Arguments {
     /// Judge proofs instead of a chain; those of epochs' ends first
     #[arg(long, value_name = "FILE", conflicts_with_all = ["path", "from", "full"])]
     proof: Vec<PathBuf>,
+    /// The path is a log of another program
+    #[arg(long = "as", value_name = "LOG", conflicts_with_all = ["trust", "from", "full", "proof"])]
+    written_as: Option<OtherLog>,
+    /// The key of that log
+    #[arg(long, value_name = "FILE", requires = "written_as")]
+    key_file: Option<PathBuf>,
     /// How to print the result
     #[arg(long, value_enum, default_value_t = Format::Human)]
     format: Format,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum OtherLog {
+    /// JSON lines with an HMAC each, and archives beside the log
+    PythonHmacChain,
 }
 
 impl Arguments {
@@ -51,6 +64,9 @@ impl Arguments {
             None => Vec::new(),
         };
         let Some(path) = &self.path else { return self.judge_proofs(trusted) };
+        if let Some(OtherLog::PythonHmacChain) = self.written_as {
+            return self.judge_python(path);
+        }
         let witnessed = self.from.as_deref().map(load_checkpoint).transpose()?;
         let threads = available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let options = Options { trusted: &trusted, witnessed: witnessed.as_ref(), full: self.full, threads };
@@ -64,6 +80,38 @@ impl Arguments {
             Verdict::SignerUnknown(_) => ExitCode::from(COULD_NOT_LOOK),
             Verdict::Refused(_) => ExitCode::FAILURE,
         })
+    }
+
+    fn judge_python(&self, path: &Path) -> Result<ExitCode, Failure> {
+        let key = self.key_file.as_deref().map(load_log_key).transpose()?;
+        let (code, text, value) = match python_hmac_chain::check(path, key.as_ref())? {
+            Ok(found) => {
+                let (code, answer, colour) = match found.keyed {
+                    true => (ExitCode::SUCCESS, "accepted", "1;32"),
+                    false => (ExitCode::from(COULD_NOT_LOOK), UNKNOWN, "1;33"),
+                };
+                let mut lines = vec![("entries", found.entries.to_string()), ("files", found.files.to_string())];
+                lines.extend(found.vouches().into_iter().map(|words| ("level", words)));
+                if found.torn > 0 {
+                    lines.push(("note", format!("{} bytes after the last entry are none", found.torn)));
+                }
+                let value = json!({
+                    "verdict": answer, "refusals": [], "entries": found.entries, "files": found.files, "torn": found.torn,
+                    "checkpointed": found.checkpointed, "not_computed": found.not_computed, "vouches": found.vouches(),
+                });
+                (code, format!("{}\n{}", paint(answer, colour), table(&lines)), value)
+            }
+            Err(refusals) => {
+                let value =
+                    json!({"verdict": "refused", "refusals": lines(&refusals), "more_of": cut_names(&refusals)});
+                (ExitCode::FAILURE, refused(&refusals), value)
+            }
+        };
+        print(&match self.format {
+            Format::Human => text,
+            Format::Json => format!("{value}\n"),
+        })?;
+        Ok(code)
     }
 
     /// Keys that a proof shows to follow from known ones count for the proofs after it.
@@ -121,11 +169,14 @@ impl Arguments {
     }
 }
 
-/// The answer in three words, by which scripts know it too.
+/// The best answer without a key.
+const UNKNOWN: &str = "consistent in itself, signer unknown";
+
+/// The answer in few words, by which scripts know it too.
 fn answer(verdict: &Verdict) -> &'static str {
     match verdict {
         Verdict::Accepted(_) => "accepted",
-        Verdict::SignerUnknown(_) => "consistent in itself, signer unknown",
+        Verdict::SignerUnknown(_) => UNKNOWN,
         Verdict::Refused(_) => "refused",
     }
 }
@@ -181,6 +232,10 @@ fn report(found: &Report, took: Duration) -> String {
     lines.extend(found.vouches().into_iter().map(|words| ("level", words)));
     lines.extend(found.remarks.iter().map(|remark| ("note", plain(&remark.to_string()))));
     lines.push(("seconds", format!("{:.2}", took.as_secs_f64())));
+    table(&lines)
+}
+
+fn table(lines: &[(&str, String)]) -> String {
     lines.iter().map(|(word, value)| format!("{word:<9} {value}\n")).collect()
 }
 

@@ -420,6 +420,7 @@ fn every_attack_meets_its_refusal_and_every_refusal_an_attack() {
     run(Chain::small(), RESEALED);
     run(two_segments(), SEGMENTS);
     met.extend(proofs());
+    met.extend(crate::python::met().into_iter().map(str::to_owned));
     let unmet: Vec<_> = ChainRefusal::ALL.iter().filter(|name| !met.contains(**name)).collect();
     assert!(unmet.is_empty(), "no attack meets {unmet:?}");
 }

@@ -5,6 +5,7 @@
 mod attacks;
 mod make;
 mod program;
+mod python;
 mod whole;
 
 use std::num::NonZeroUsize;
