@@ -6,6 +6,7 @@ mod attacks;
 mod make;
 mod program;
 mod python;
+mod vectors;
 mod whole;
 
 use std::num::NonZeroUsize;
