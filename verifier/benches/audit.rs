@@ -32,8 +32,12 @@ fn chain(entries: u64) -> Chain {
     while chain.size() < entries {
         match chain.size() {
             size if size % 65_536 == 100 => chain.epoch(),
-            size if size % 50 == 7 => drop(chain.note("a remark")),
-            size => drop(chain.state(&format!("secure-ai-{}.service", size % 9))),
+            size if size % 50 == 7 => {
+                chain.note("a remark");
+            }
+            size => {
+                chain.state(&format!("secure-ai-{}.service", size % 9));
+            }
         }
     }
     chain

@@ -2,6 +2,11 @@
 //! spelled as it would be written.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a helper of tests may panic and print, as tests may")]
 
+use secai_verifier::audit::checkpoint::{Checkpoint, Note, VerifierKey};
+use secai_verifier::audit::entry::Entry;
+use secai_verifier::audit::payload::Payload;
+use secai_verifier::audit::proof::Proof;
+use secai_verifier::audit::python_hmac_chain::line_is_read;
 use secai_verifier::canonical::from_canonical;
 use secai_verifier::digest::Digest;
 use secai_verifier::dsse::Envelope;
@@ -13,14 +18,14 @@ use secai_verifier::ostree::{
 use secai_verifier::release::{Artifact, Release};
 use secai_verifier::sbom::{Content, File, Owner, OwnerKind, Sbom};
 use secai_verifier::sums::Sums;
-use secai_verifier::tar::{Entry, Reader, preamble};
+use secai_verifier::tar::{self, Reader, preamble};
 use secai_verifier::trust::{KeyId, PublicKey, RolesFile};
 use secai_verifier::{openpgp, statement};
 
 /// Takes bytes; gives the rendering of what it read, `None` where there is no rendering to compare.
 type Parse = fn(&[u8]) -> Option<Option<Vec<u8>>>;
 
-const PARSERS: [(&str, Parse); 18] = [
+const PARSERS: [(&str, Parse); 24] = [
     ("sums", |bytes| Some(Some(Sums::parse(bytes).ok()?.render()))),
     ("release", |bytes| Some(Some(Release::parse(bytes).ok()?.render().unwrap()))),
     ("envelope", |bytes| Envelope::parse(bytes).ok().map(|_| None)),
@@ -47,6 +52,25 @@ const PARSERS: [(&str, Parse); 18] = [
         let _ = verify_binary(&certificates, b"data", bytes, now);
         None
     }),
+    ("entry", |bytes| {
+        let entry = Entry::parse(bytes).ok()?;
+        let _ = entry.check_data();
+        let mut again = Vec::new();
+        entry.render(&mut again);
+        Some(Some(again))
+    }),
+    ("payload", |bytes| {
+        let mut again = Vec::new();
+        Payload::parse(bytes)?.render(&mut again);
+        Some(Some(again))
+    }),
+    ("checkpoint", |bytes| Some(Some(Note::parse(bytes).ok()?.render().into_bytes()))),
+    ("verifier key", |bytes| {
+        let key: VerifierKey = str::from_utf8(bytes).ok()?.parse().ok()?;
+        Some(Some(key.to_string().into_bytes()))
+    }),
+    ("proof", |bytes| Some(Some(Proof::parse(bytes).ok()?.render().into_bytes()))),
+    ("line of python-hmac-chain", |bytes| line_is_read(bytes).then_some(None)),
     ("tar", |bytes| {
         let mut reader = Reader::new(bytes);
         while reader.next_entry().ok()?.is_some() {}
@@ -119,9 +143,27 @@ fn samples() -> Vec<Vec<u8>> {
     let header = FileHeader { uid: 0, gid: 0, mode: 0o120_777, target: Some("t".into()), xattrs: xattrs.clone() };
     let mut archive: Vec<u8> =
         preamble(0o755, 0, 0).iter().take(1).flat_map(|(entry, _)| entry.render().unwrap()).collect();
-    archive.extend(Entry { xattrs: xattrs.clone(), ..Entry::object("é", 0) }.render().unwrap());
+    archive.extend(tar::Entry { xattrs: xattrs.clone(), ..tar::Entry::object("é", 0) }.render().unwrap());
     archive.extend([0; 1024]);
+    let key = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
+    let checkpoint = Checkpoint { origin: "PeterNeumann".into(), size: 2, root: digest };
+    let note = Note::sealed(checkpoint, &key.parse().unwrap(), &[7; 64]);
+    let line = format!(
+        r#"{{"v":1,"seq":1,"prev":"{digest}","t":"2026-11-22T19:20:01.123456Z","boot":"0a1b2c3d","mono":1,"w":"a","uid":1,"k":"owner.note","d":{{"bytes":1}},"p":"{digest}"}}"#
+    );
+    let proof = Proof { entry: line.clone().into_bytes(), index: 1, path: vec![digest], note: note.clone() };
+    let mut payload = Vec::new();
+    Payload { seq: 1, salt: [1; 16], bytes: b"x".to_vec() }.render(&mut payload);
+    let python = format!(
+        r#"{{"timestamp":"","event":"\ud83d\ude00","data":{{"a":[1e+16,NaN,-0.0,"\u00e9"]}},"prev_hash":"","entry_hash":"{digest}","algorithm":"sha256"}}"#
+    );
     vec![
+        line.into_bytes(),
+        payload,
+        note.render().into_bytes(),
+        key.as_bytes().to_vec(),
+        proof.render().into_bytes(),
+        python.into_bytes(),
         Sums::new([("a".into(), digest)]).render(),
         release.render().unwrap(),
         envelope.render(),
@@ -168,7 +210,7 @@ impl Random {
 
 #[test]
 fn every_sample_is_read_by_its_parser() {
-    for sample in samples().iter().take(14) {
+    for sample in samples().iter().take(20) {
         assert!(PARSERS.iter().any(|(_, parse)| parse(sample).is_some()), "{}", String::from_utf8_lossy(sample));
     }
 }

@@ -197,7 +197,9 @@ const NAIVE: &[Row] = &[
 
 fn other() -> Chain {
     let mut chain = Chain::new(99);
-    (0..5).for_each(|_| drop(chain.state("x")));
+    for _ in 0..5 {
+        chain.state("x");
+    }
     chain.epoch();
     chain.state("x");
     chain
@@ -333,7 +335,9 @@ fn two_segments() -> Chain {
         match chain.size() {
             1000 => chain.epoch(),
             size if size == SEGMENT_ENTRIES + 3 => chain.epoch(),
-            _ => drop(chain.state("x")),
+            _ => {
+                chain.state("x");
+            }
         }
     }
     chain.push("audit.prune", &format!(r#"{{"until":{SEGMENT_ENTRIES}}}"#));

@@ -4,6 +4,7 @@
 
 mod attacks;
 mod make;
+mod others;
 mod program;
 mod python;
 mod vectors;

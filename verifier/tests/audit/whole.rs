@@ -93,8 +93,12 @@ pub fn large() -> Chain {
     while chain.size() < SEGMENT_ENTRIES + 9000 {
         match chain.size() {
             size if size % 20_011 == 5 => chain.epoch(),
-            size if size % 997 == 3 => drop(chain.note("a remark")),
-            _ => drop(chain.state("x")),
+            size if size % 997 == 3 => {
+                chain.note("a remark");
+            }
+            _ => {
+                chain.state("x");
+            }
         }
     }
     chain
