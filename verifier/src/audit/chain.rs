@@ -440,9 +440,9 @@ impl Fold {
             let first = scan.first;
             match &self.edge {
                 Some(before) => {
-                    if join(before, head, first, findings) {
-                        self.stepped_back.0 += 1;
-                        self.stepped_back.1.get_or_insert(first);
+                    let stepped = join(before, head, first, findings);
+                    if stepped {
+                        self.stepped_back = (self.stepped_back.0 + 1, self.stepped_back.1.or(Some(first)));
                     }
                 }
                 None if self.whole && first == 0 && head.prev != genesis(&self.origin) => {
@@ -516,7 +516,7 @@ impl Absences {
     }
 
     fn pruned(&self, base: u64) -> Option<u64> {
-        let fits = |(seq, until): &&(u64, u64)| *until >= base && until <= seq && until % SEGMENT_ENTRIES == 0;
+        let fits = |(seq, until): &&(u64, u64)| *until >= base && until <= seq && until.is_multiple_of(SEGMENT_ENTRIES);
         self.prunes.iter().filter(fits).map(|(seq, _)| *seq).min()
     }
 
@@ -544,7 +544,7 @@ impl Absences {
 
     fn judge_pruned(&self, fold: &Fold, signed: u64, findings: &mut Findings<ChainRefusal>, remarks: &mut Vec<Remark>) {
         for (seq, until) in &self.prunes {
-            if until % SEGMENT_ENTRIES != 0 || until > seq {
+            if !until.is_multiple_of(SEGMENT_ENTRIES) || until > seq {
                 let reason = "it ends within a segment, or after itself".to_owned();
                 findings.add(ChainRefusal::EntryDataMalformed { seq: *seq, kind: "audit.prune".to_owned(), reason });
             }

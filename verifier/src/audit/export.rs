@@ -76,7 +76,7 @@ pub fn export(store: &Store, mut write: impl FnMut(&str, &[u8]) -> std::io::Resu
             let own = leaf(line);
             let mut completed = vec![(0, own)];
             tree.push_with(own, |level, _, hash| {
-                if level % TILE_HEIGHT == 0 {
+                if level.is_multiple_of(TILE_HEIGHT) {
                     completed.push(((level / TILE_HEIGHT) as usize, hash));
                 }
             });
@@ -93,7 +93,7 @@ pub fn export(store: &Store, mut write: impl FnMut(&str, &[u8]) -> std::io::Resu
                     }
                 }
             }
-            if (seq + 1) % TILE_WIDTH == 0 {
+            if (seq + 1).is_multiple_of(TILE_WIDTH) {
                 put(entries_path(seq / TILE_WIDTH), &bundle)?;
                 bundle.clear();
             }

@@ -390,7 +390,7 @@ impl<'a, S: Source> Payloads<'a, S> {
     }
 
     fn of(&mut self, seq: u64) -> io::Result<Found> {
-        if self.from % SEGMENT_ENTRIES != 0 {
+        if !self.from.is_multiple_of(SEGMENT_ENTRIES) {
             let from = std::mem::take(&mut self.from);
             self.pass_over(from)?;
         }
@@ -416,7 +416,7 @@ impl<'a, S: Source> Payloads<'a, S> {
 
     /// After the last entry that was read: only payloads of entries that are to come may follow.
     fn rest(&mut self, place: u64, full: bool) -> io::Result<Option<ChainRefusal>> {
-        if self.from % SEGMENT_ENTRIES != 0 {
+        if !self.from.is_multiple_of(SEGMENT_ENTRIES) {
             let from = std::mem::take(&mut self.from);
             self.pass_over(from)?;
         }

@@ -197,7 +197,7 @@ impl Store {
         for (name, found) in self.names(SEGMENTS_DIR)? {
             let path = format!("{SEGMENTS_DIR}/{name}");
             let first = name.split('.').next().and_then(|digits| digits.parse::<u64>().ok());
-            let first = first.filter(|first| first % SEGMENT_ENTRIES == 0);
+            let first = first.filter(|first| first.is_multiple_of(SEGMENT_ENTRIES));
             match first {
                 Some(first) if path == segment_path(first) => {
                     if listing.expect(found, FileType::RegularFile, &path) {

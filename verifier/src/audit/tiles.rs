@@ -31,12 +31,15 @@ pub enum TileError {
     Fault(#[from] Fault),
 }
 
+/// The hashes of a full tile; none where it is absent.
+type Row = Option<Rc<[Digest]>>;
+
 /// The tiles of a chain, and the leaves of the last tile that is not full.
 pub struct Tiles<'a> {
     store: &'a Store,
     leaves_from: u64,
     leaves: Vec<Digest>,
-    rows: RefCell<HashMap<(u32, u64), Option<Rc<[Digest]>>>>,
+    rows: RefCell<HashMap<(u32, u64), Row>>,
     roots: RefCell<HashMap<(u32, u64), Digest>>,
 }
 
@@ -60,13 +63,12 @@ impl<'a> Tiles<'a> {
         Ok(Frontier::from_peaks(size, peaks).unwrap_or_default())
     }
 
-    fn row(&self, level: u32, number: u64) -> Result<Option<Rc<[Digest]>>, TileError> {
+    fn row(&self, level: u32, number: u64) -> Result<Row, TileError> {
         if let Some(known) = self.rows.borrow().get(&(level, number)) {
             return Ok(known.clone());
         }
         let bytes = self.store.tile(level, number)?;
-        let row: Option<Rc<[Digest]>> =
-            bytes.map(|bytes| bytes.as_chunks().0.iter().map(|hash| Digest::from_bytes(*hash)).collect());
+        let row: Row = bytes.map(|bytes| bytes.as_chunks().0.iter().map(|hash| Digest::from_bytes(*hash)).collect());
         let mut rows = self.rows.borrow_mut();
         if rows.len() >= TILES_KEPT_MAX {
             rows.clear();

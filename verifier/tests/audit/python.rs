@@ -44,11 +44,14 @@ fn what_python_wrote_holds() {
     assert_eq!((without.not_computed, without.keyed), (12, false));
 }
 
+/// A refusal's name, and what meets it.
+type Row = (&'static str, fn(&Path));
+
 /// Changes and the refusals that they meet; all of one sort are told in one test, so that none is forgotten.
 pub fn met() -> Vec<&'static str> {
     let key = key();
     let first = |change: fn(&Path)| changed("keyed.jsonl", Some(&key), change).unwrap_err()[0];
-    let rows: [(&str, fn(&Path)); 12] = [
+    let rows: [Row; 12] = [
         ("HmacLogHashDiffers", |dir| replace(dir, "keyed.jsonl", "event 8", "event 9")),
         ("HmacLogHashDiffers", |dir| {
             fs::remove_file(dir.join("keyed.jsonl.checkpoint"))

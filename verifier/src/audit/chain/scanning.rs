@@ -24,6 +24,9 @@ pub(super) struct Plan {
     pub endings: Vec<Ending>,
 }
 
+/// What reading a segment gives; nothing when it is not there.
+type Answer = Result<Option<Scan>, Fault>;
+
 /// Reads the segments `firsts`; nothing when one of them is not there any more.
 pub(super) fn scan_all(
     store: &Store,
@@ -36,7 +39,7 @@ pub(super) fn scan_all(
 ) -> Result<Option<Vec<Scan>>, Fault> {
     let wanted: Vec<u64> = firsts.iter().copied().filter(|first| *first < until).collect();
     let next = AtomicUsize::new(0);
-    let done: Mutex<Vec<(usize, Result<Option<Scan>, Fault>)>> = Mutex::new(Vec::new());
+    let done: Mutex<Vec<(usize, Answer)>> = Mutex::new(Vec::new());
     let work = || {
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed);
@@ -75,7 +78,7 @@ fn within(stops: &[u64], first: u64) -> &[u64] {
     stops.get(from..until).unwrap_or_default()
 }
 
-fn read(store: &Store, task: &Task<'_>) -> Result<Option<Scan>, Fault> {
+fn read(store: &Store, task: &Task<'_>) -> Answer {
     let (path, payload_path) = (segment_path(task.first), payload_path(task.first));
     // Payloads are written before their entries and erased after the entry that says so.
     let payloads = match store.file(&payload_path)? {
