@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "the verifier starts no process; its tests compare it with others")]
 
 mod attacks;
+mod busy;
 mod make;
 mod others;
 mod program;
