@@ -72,10 +72,10 @@ impl Writer<'_> {
         }
         self.chain.note("a remark that will be forgotten");
         self.batch();
-        if round % 3 == 0 {
+        if round.is_multiple_of(3) {
             self.sign();
         }
-        if round % 5 == 0
+        if round.is_multiple_of(5)
             && let Some((seq, at, length)) = self.places.pop()
         {
             self.chain.forget(seq, seq + 1);
