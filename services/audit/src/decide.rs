@@ -1,50 +1,12 @@
-//! Who may ask what: a pure function from the policy, the caller and the request to what is done, or why not.
+//! Who may ask what: a pure function from the services' pages, the caller and the request to what is done, or why not.
 
-use crate::writer::Pending;
+use crate::writer::{OWN_NAME, Pending};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secai_api::audit::{Append, Range, Request, Why};
 use secai_verifier::audit::kind::{self, Class, Kind, Traces};
 use secai_verifier::audit::payload::PAYLOAD_BYTES_MAX;
-use std::collections::BTreeSet;
-use std::ops::RangeInclusive;
-
-/// What can be asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Act {
-    /// Append an entry of a kind that is granted.
-    Append,
-    /// Erase payloads.
-    Forget,
-    /// Have a checkpoint signed.
-    Checkpoint,
-    /// Read the chain.
-    Open,
-    /// Acknowledge a gap.
-    Acknowledge,
-    /// Ask how things stand.
-    Status,
-}
-
-/// What some users may do.
-#[derive(Debug, Clone)]
-pub struct Grant {
-    /// How entries name them (`w`).
-    pub name: String,
-    /// The users.
-    pub uids: RangeInclusive<u32>,
-    /// What they may ask.
-    pub acts: BTreeSet<Act>,
-    /// Kinds of entries that they may append.
-    pub kinds: BTreeSet<String>,
-}
-
-/// Every grant; a user has those that name it, and nothing else.
-#[derive(Debug, Clone, Default)]
-pub struct Policy {
-    /// The grants.
-    pub grants: Vec<Grant>,
-}
+use secai_verifier::service::Services;
 
 /// How the chain stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -85,22 +47,20 @@ const OWNERS: &str = "owner.";
 ///
 /// # Errors
 /// [`Refused`]; nothing is to be done then.
-pub fn decide(policy: &Policy, uid: u32, request: &Request, standing: Standing) -> Result<Allowed, Refused> {
-    let (act, kind) = match request {
-        Request::Append(append) => (Act::Append, Some(append.kind.as_str())),
-        Request::Forget(_) => (Act::Forget, None),
-        Request::Checkpoint {} => (Act::Checkpoint, None),
-        Request::Open {} => (Act::Open, None),
-        Request::Acknowledge {} => (Act::Acknowledge, None),
-        Request::Status {} => (Act::Status, None),
+pub fn decide(services: &Services, uid: u32, request: &Request, standing: Standing) -> Result<Allowed, Refused> {
+    let may = match request {
+        Request::Append(append) => services.may_append(uid, &append.kind),
+        Request::Forget(_) => may_ask(services, "forget", uid),
+        Request::Checkpoint {} => may_ask(services, "checkpoint", uid),
+        Request::Open {} => may_ask(services, "open", uid),
+        Request::Acknowledge {} => may_ask(services, "acknowledge", uid),
+        Request::Status {} => may_ask(services, "status", uid),
     };
-    let mut own = policy.grants.iter().filter(|grant| grant.uids.contains(&uid) && grant.acts.contains(&act));
-    let grant = own.find(|grant| kind.is_none_or(|kind| grant.kinds.contains(kind)));
-    let Some(grant) = grant else {
+    if !may {
         // A stranger learns nothing about kinds.
         return Err((Why::NotAllowed, format!("user {uid} may not ask for this")));
-    };
-    let asker = || (grant.name.clone(), uid);
+    }
+    let asker = || (name_of(services, uid), uid);
     match request {
         Request::Append(append) => {
             let (pending, class) = entry(append, asker())?;
@@ -124,6 +84,19 @@ pub fn decide(policy: &Policy, uid: u32, request: &Request, standing: Standing) 
         Request::Checkpoint {} => Ok(Allowed::Checkpoint),
         Request::Open {} => Ok(Allowed::Open),
         Request::Status {} => Ok(Allowed::Status),
+    }
+}
+
+fn may_ask(services: &Services, request: &str, uid: u32) -> bool {
+    services.named(OWN_NAME).is_some_and(|page| page.may(request, uid))
+}
+
+/// How an entry names a user.
+fn name_of(services: &Services, uid: u32) -> String {
+    match (services.of_user(uid), uid) {
+        (Some(page), _) => page.name.clone(),
+        (None, 0) => "root".to_owned(),
+        (None, _) => "person".to_owned(),
     }
 }
 

@@ -113,22 +113,13 @@ impl Lines {
         midway("sync", &self.path, self.file.sync_data())
     }
 
-    /// Ends the file with its last line.
-    ///
-    /// # Errors
-    /// [`WriteError::Disk`].
-    pub fn close(self) -> Result<(), WriteError> {
-        at("cut", &self.path, self.file.set_len(self.length))?;
-        at("sync", &self.path, self.file.sync_all())
-    }
-
-    /// Cuts off what follows the lines.
+    /// Ends the file with its last line, for now or for good.
     ///
     /// # Errors
     /// [`WriteError::Disk`].
     pub fn cut(&mut self) -> Result<(), WriteError> {
-        at("cut", &self.path, self.file.set_len(self.length))?;
-        at("sync", &self.path, self.file.sync_all())?;
+        midway("cut", &self.path, self.file.set_len(self.length))?;
+        midway("sync", &self.path, self.file.sync_all())?;
         self.room = self.length;
         Ok(())
     }
@@ -153,20 +144,20 @@ pub fn read_file(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, WriteError>
     Ok(Some(bytes))
 }
 
-/// Puts a file in its place in one step. With `Keep::OnDisk` it is there for good when this returns.
+/// Puts a file in its place in one step, by way of `new`, which lies on the same disk: nothing unfinished ever lies in
+/// a chain. With `Keep::OnDisk` it is there for good when this returns.
 ///
 /// # Errors
-/// [`WriteError::Disk`].
-pub fn replace(path: &Path, bytes: &[u8], mode: u32, keep: Keep) -> Result<(), WriteError> {
-    let new = path.with_extension("new");
+/// [`WriteError::Full`]; [`WriteError::Disk`].
+pub fn replace(path: &Path, new: &Path, bytes: &[u8], mode: u32, keep: Keep) -> Result<(), WriteError> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let opened = rustix::fs::open(&new, flags, Mode::from_raw_mode(mode)).map_err(std::io::Error::from);
-    let file = File::from(at("create", &new, opened)?);
-    at("write", &new, file.write_all_at(bytes, 0))?;
+    let opened = rustix::fs::open(new, flags, Mode::from_raw_mode(mode)).map_err(std::io::Error::from);
+    let file = File::from(at("create", new, opened)?);
+    at("write", new, file.write_all_at(bytes, 0))?;
     if keep == Keep::OnDisk {
-        at("sync", &new, file.sync_all())?;
+        at("sync", new, file.sync_all())?;
     }
-    at("move", &new, std::fs::rename(&new, path))?;
+    at("move", new, std::fs::rename(new, path))?;
     match path.parent() {
         Some(folder) if keep == Keep::OnDisk => sync_folder(folder),
         _ => Ok(()),

@@ -185,7 +185,7 @@ impl KeyStore {
     pub fn keep_floor(&self, floor: &Floor) -> Result<(), WriteError> {
         let path = self.folder.join("floor.json");
         let bytes = serde_json::to_vec(floor).map_err(|_| unusable(&path))?;
-        replace(&path, &bytes, 0o600, Keep::OnDisk)
+        replace(&path, &self.folder.join("new"), &bytes, 0o600, Keep::OnDisk)
     }
 
     /// Keeps the first key.
@@ -258,5 +258,5 @@ fn store(path: &Path, key: &EpochKey) -> Result<(), WriteError> {
     let mut file = KeyFile { device: key.device.to_string(), epoch: key.epoch, secret };
     let bytes = Zeroizing::new(serde_json::to_vec(&file).map_err(|_| unusable(path))?);
     file.zeroize();
-    replace(path, &bytes, 0o600, Keep::OnDisk)
+    replace(path, &path.with_extension("new"), &bytes, 0o600, Keep::OnDisk)
 }

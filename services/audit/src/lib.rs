@@ -7,9 +7,11 @@
 //! This service never changes or removes an entry, never writes what a caller says about itself, and never goes on
 //! after a write or a sync that failed: it ends, and what it had not acknowledged is as if it had not been asked.
 
+pub mod config;
 pub mod decide;
 pub mod disk;
 pub mod keys;
 pub mod recover;
 pub mod serve;
+pub mod witness;
 pub mod writer;

@@ -131,7 +131,7 @@ fn begin(chain: &Path, keys: KeyStore, lock: std::fs::File) -> Result<Writer, Wr
     keys.keep(&key)?;
     make_folders(chain)?;
     let (entries, payloads) = open_segment(chain, 0, 0, 0)?;
-    let (boot, last) = (boot_id(), genesis(key.device().name()));
+    let (boot, last) = (boot_id()?, genesis(key.device().name()));
     Ok(Writer {
         folder: chain.to_owned(),
         keys,
@@ -405,7 +405,7 @@ fn resume(
     found.torn = torn;
     close_earlier(chain, segment)?;
     cut_log(chain)?;
-    let (boot, floor) = (boot_id(), keys.floor()?);
+    let (boot, floor) = (boot_id()?, keys.floor()?);
     let now = Now::read(boot);
     // Batches rise within a boot, also across two runs of this service.
     let last_time = scan.stamp.map(|(boot, mono)| Now { wall: 0, mono, boot });
@@ -467,7 +467,7 @@ fn close_earlier(chain: &Path, segment: u64) -> Result<(), WriteError> {
         let Some(bytes) = read_file(&path, SEGMENT_BYTES_MAX)? else { continue };
         let length = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
         if length < bytes.len() {
-            Lines::open(&path, length as u64)?.close()?;
+            Lines::open(&path, length as u64)?.cut()?;
         }
     }
     Ok(())
@@ -480,7 +480,7 @@ fn cut_log(chain: &Path) -> Result<(), WriteError> {
     let ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
     let whole = ends.skip(NOTE_LINES - 1).step_by(NOTE_LINES).last().unwrap_or(0);
     if whole < bytes.len() {
-        Lines::open(&path, whole as u64)?.close()?;
+        Lines::open(&path, whole as u64)?.cut()?;
     }
     Ok(())
 }

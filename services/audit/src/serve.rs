@@ -3,7 +3,7 @@
 //! One thread, no timer between batches, no queue but the sockets' own: who writes faster than the disk waits in
 //! `send`. A reply that its asker does not take costs it the connection, never the others their time.
 
-use crate::decide::{Allowed, Policy, Standing, decide};
+use crate::decide::{Allowed, Standing, decide};
 use crate::disk::Keep;
 use crate::writer::{Pending, WriteError, Writer};
 use rustix::event::epoll;
@@ -15,9 +15,9 @@ use secai_daemon::peer::Peer;
 use secai_daemon::readiness::Readiness;
 use secai_daemon::shutdown::Shutdown;
 use secai_verifier::audit::kind::Class;
+use secai_verifier::service::Services;
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 /// Connections at once: services have one each, and people a few.
@@ -44,19 +44,9 @@ pub enum ServeError {
     Wait(#[source] std::io::Error),
 }
 
-/// Entries that the service itself adds, and a descriptor that is readable when there are some.
-#[derive(Debug)]
-pub struct OwnEntries {
-    /// The entries.
-    pub receiver: Receiver<Pending>,
-    /// An eventfd.
-    pub wake: OwnedFd,
-}
-
 const LISTENER: u64 = 0;
 const SHUTDOWN: u64 = 1;
-const OWN: u64 = 2;
-const FIRST_CONNECTION: u64 = 3;
+const FIRST_CONNECTION: u64 = 2;
 
 struct Client {
     connection: Connection,
@@ -65,7 +55,7 @@ struct Client {
 
 struct Server<'a> {
     writer: Writer,
-    policy: &'a Policy,
+    services: &'a Services,
     poll: OwnedFd,
     clients: HashMap<u64, Client>,
     next: u64,
@@ -84,20 +74,19 @@ struct Server<'a> {
 /// [`ServeError`].
 pub fn run(
     writer: Writer,
-    policy: &Policy,
+    services: &Services,
     listener: &Listener,
-    own: &OwnEntries,
     shutdown: &Shutdown,
     readiness: &Readiness,
 ) -> Result<(), ServeError> {
     let wait = |errno: rustix::io::Errno| ServeError::Wait(errno.into());
     let poll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(wait)?;
-    for (descriptor, token) in [(listener.as_fd(), LISTENER), (shutdown.as_fd(), SHUTDOWN), (own.wake.as_fd(), OWN)] {
+    for (descriptor, token) in [(listener.as_fd(), LISTENER), (shutdown.as_fd(), SHUTDOWN)] {
         epoll::add(&poll, descriptor, epoll::EventData::new_u64(token), epoll::EventFlags::IN).map_err(wait)?;
     }
     let mut server = Server {
         writer,
-        policy,
+        services,
         poll,
         clients: HashMap::new(),
         next: FIRST_CONNECTION,
@@ -128,7 +117,6 @@ pub fn run(
             match event.data.u64() {
                 LISTENER => server.accept(listener)?,
                 SHUTDOWN => asked = true,
-                OWN => server.take_own(own),
                 token => server.take(token, &mut buffer)?,
             }
         }
@@ -144,8 +132,6 @@ pub fn run(
         if asked {
             readiness.stopping();
             let refused = server.refused.values().sum();
-            server.take_own(own);
-            server.commit()?;
             return Ok(server.writer.stop(refused)?);
         }
     }
@@ -199,17 +185,10 @@ impl Server<'_> {
         Ok(())
     }
 
-    fn take_own(&mut self, own: &OwnEntries) {
-        let mut count = [0; 8];
-        // What it counts is in the channel.
-        let _ = rustix::io::read(&own.wake, &mut count);
-        self.batch.extend(own.receiver.try_iter().take(BATCH_ENTRIES_MAX));
-    }
-
     fn answer(&mut self, token: u64, uid: u32, asked: &Asked) -> Result<(), ServeError> {
         let standing = Standing { gap: self.writer.gap().is_some(), low: self.low };
         let id = asked.id;
-        let allowed = match decide(self.policy, uid, &asked.ask, standing) {
+        let allowed = match decide(self.services, uid, &asked.ask, standing) {
             Ok(allowed) => allowed,
             Err((why, message)) => {
                 self.refuse(token, id, why, &message);

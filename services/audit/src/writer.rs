@@ -4,6 +4,7 @@ use crate::disk::{self, Keep, Lines, replace};
 use crate::keys::{EpochKey, Floor, KeyStore};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use secai_daemon::report::Hint;
 use secai_verifier::audit::checkpoint::{Checkpoint, Note};
 use secai_verifier::audit::entry::{ENTRY_BYTES_MAX, Entry, Moment};
 use secai_verifier::audit::kind::{self, Data};
@@ -72,18 +73,18 @@ pub enum WriteError {
     OwnEntry(&'static str),
 }
 
-impl WriteError {
-    /// What to do about it.
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
+impl Hint for WriteError {
+    fn hint(&self) -> Option<String> {
+        let words = match self {
             Self::Disk { .. } => {
-                Some("nothing unacknowledged counts; look at the disk (dmesg), then start the service again")
+                "nothing unacknowledged counts; look at the disk (dmesg), then start the service again"
             }
-            Self::Full => Some("free some space on the disk of the chain"),
-            Self::KeyUnusable { .. } => Some("put it back from a copy; without it a new chain begins, and says so"),
-            Self::Locked { .. } => Some("one is enough: systemctl status secure-ai-audit"),
-            _ => None,
-        }
+            Self::Full => "free some space on the disk of the chain",
+            Self::KeyUnusable { .. } => "put it back from a copy; without it a new chain begins, and says so",
+            Self::Locked { .. } => "one is enough: systemctl status secure-ai-audit",
+            _ => return None,
+        };
+        Some(words.to_owned())
     }
 }
 
@@ -111,9 +112,14 @@ impl Now {
 }
 
 /// The first 32 bits of the kernel's boot id.
-pub fn boot_id() -> u32 {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    text.get(..8).and_then(|hex| u32::from_str_radix(hex, 16).ok()).unwrap_or(0)
+///
+/// # Errors
+/// [`WriteError::Disk`] where there is none.
+pub fn boot_id() -> Result<u32, WriteError> {
+    let path = Path::new("/proc/sys/kernel/random/boot_id");
+    let text = disk::at("read", path, std::fs::read_to_string(path))?;
+    let id = text.get(..8).and_then(|hex| u32::from_str_radix(hex, 16).ok());
+    disk::at("read", path, id.ok_or_else(|| std::io::ErrorKind::InvalidData.into()))
 }
 
 /// An entry to be: who asked for it and what it says.
@@ -344,7 +350,7 @@ impl Writer {
             let mut number = made / TILE_WIDTH;
             while let Some(full) = nodes.get(..TILE_WIDTH as usize) {
                 let bytes: Vec<u8> = full.iter().flat_map(|hash| *hash.as_bytes()).collect();
-                match write_tile(&self.folder.join(tile_path(*level, number)), &bytes) {
+                match write_tile(&self.folder, &tile_path(*level, number), &bytes) {
                     Err(WriteError::Full) => return Ok(()),
                     other => other?,
                 }
@@ -374,12 +380,13 @@ impl Writer {
         Ok(Some(seq))
     }
 
-    /// Ends a full segment and begins the next.
+    /// Ends a full segment and begins the next: in this order, for a reader takes zeros in the last segment only.
     fn begin_segment(&mut self) -> Result<(), WriteError> {
-        let (entries, payloads) = open_segment(&self.folder, self.size(), 0, 0)?;
+        self.entries.cut()?;
+        self.payloads.cut()?;
+        (self.entries, self.payloads) = open_segment(&self.folder, self.size(), 0, 0)?;
         self.segment = self.size();
-        std::mem::replace(&mut self.entries, entries).close()?;
-        std::mem::replace(&mut self.payloads, payloads).close()
+        Ok(())
     }
 
     /// Signs what is on the disk.
@@ -388,9 +395,13 @@ impl Writer {
     /// [`WriteError::Disk`].
     pub fn checkpoint(&mut self, keep: Keep) -> Result<Note, WriteError> {
         let note = self.sign()?;
-        replace(&self.folder.join(CHECKPOINT), note.render().as_bytes(), 0o644, keep)?;
+        self.replace(CHECKPOINT, note.render().as_bytes(), keep)?;
         self.signed = self.size();
         Ok(note)
+    }
+
+    fn replace(&self, name: &str, bytes: &[u8], keep: Keep) -> Result<(), WriteError> {
+        replace(&self.folder.join(name), &unfinished(&self.folder), bytes, 0o644, keep)
     }
 
     fn sign(&self) -> Result<Note, WriteError> {
@@ -422,7 +433,7 @@ impl Writer {
     pub(crate) fn close_epoch(&mut self, next: EpochKey) -> Result<(), WriteError> {
         let note = self.sign()?.render();
         disk::append_once(&self.folder.join(CHECKPOINTS_LOG), note.as_bytes())?;
-        replace(&self.folder.join(CHECKPOINT), note.as_bytes(), 0o644, Keep::OnDisk)?;
+        self.replace(CHECKPOINT, note.as_bytes(), Keep::OnDisk)?;
         self.remember()?;
         self.keys.advance()?;
         self.key = next;
@@ -519,11 +530,17 @@ pub(crate) fn open_segment(
     Ok(pair)
 }
 
-fn write_tile(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
+fn write_tile(chain: &Path, name: &str, bytes: &[u8]) -> Result<(), WriteError> {
+    let path = chain.join(name);
     if let Some(folder) = path.parent() {
         disk::at("create", folder, std::fs::create_dir_all(folder))?;
     }
-    replace(path, bytes, 0o644, Keep::InMemory)
+    replace(&path, &unfinished(chain), bytes, 0o644, Keep::InMemory)
+}
+
+/// What is being written, beside the chain.
+fn unfinished(chain: &Path) -> PathBuf {
+    chain.with_extension("new")
 }
 
 /// The folders of a chain.

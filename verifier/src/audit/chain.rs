@@ -312,6 +312,7 @@ impl Check<'_> {
         remarks.extend(unknown_kinds(fold.unknown));
         let report = Report {
             head: head.checkpoint.clone(),
+            note: head.clone(),
             signer: epochs.key(size).cloned(),
             epochs: epochs.count(),
             read_from: from,

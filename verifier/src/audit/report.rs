@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::checkpoint::{Checkpoint, VerifierKey};
+use super::checkpoint::{Checkpoint, Note, VerifierKey};
 use super::entry::Moment;
 
 /// Something that a person should know, and that is no reason to refuse.
@@ -100,6 +100,8 @@ impl fmt::Display for Remark {
 pub struct Report {
     /// The signed head.
     pub head: Checkpoint,
+    /// It, with its signature: what somebody else may keep.
+    pub note: Note,
     /// The key that signed it; none where it is not known.
     pub signer: Option<VerifierKey>,
     /// Epochs so far.

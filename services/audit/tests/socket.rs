@@ -1,0 +1,304 @@
+//! The service as it runs: callers over its socket, the chain judged by the verifier, and the calls it makes cut off one by one.
+#![allow(clippy::unwrap_used, reason = "a helper of tests may panic, as tests may")]
+
+use secai_api::audit::{Answered, Append, Asked, Range, Reply, Request, Status, Why, from_packet, to_packet};
+use secai_daemon::packet::{Buffer, Connection, Received};
+use secai_verifier::audit::chain::{Options, Verdict, check};
+use secai_verifier::audit::checkpoint::VerifierKey;
+use secai_verifier::audit::kind::KINDS;
+use secai_verifier::audit::report::Report;
+use secai_verifier::audit::store::Store;
+use serde_json::value::RawValue;
+use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_secai-audit");
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A device with a running service.
+struct Running {
+    dir: TempDir,
+    child: Option<Child>,
+}
+
+impl Running {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["state", "keys", "witness"] {
+            std::fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        let mut running = Self { dir, child: None };
+        running.start(&mut running.command());
+        running
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// `secai-audit serve`, behind another program where `words` begin with one.
+    fn command_behind(&self, words: &[&str]) -> Command {
+        let mut all = words.iter().map(|word| (*word).to_owned()).chain([PROGRAM.to_owned()]);
+        let mut command = Command::new(all.next().unwrap());
+        command
+            .args(all)
+            .arg("serve")
+            .args(["--pages", concat!(env!("CARGO_MANIFEST_DIR"), "/../../manifests/services")]);
+        command.arg("--state").arg(self.path("state")).arg("--keys").arg(self.path("keys"));
+        command.arg("--listen-without-systemd").arg(self.path("socket"));
+        command
+    }
+
+    fn command(&self) -> Command {
+        self.command_behind(&[])
+    }
+
+    fn start(&mut self, command: &mut Command) {
+        let log = std::fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
+        self.child = Some(command.stdin(Stdio::null()).stderr(log).spawn().unwrap());
+    }
+
+    fn connect(&self) -> Connection {
+        self.try_connect().unwrap_or_else(|| panic!("{}", std::fs::read_to_string(self.path("log")).unwrap()))
+    }
+
+    fn try_connect(&self) -> Option<Connection> {
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            match Connection::connect(&self.path("socket"), PATIENCE) {
+                Ok(connection) => return Some(connection),
+                Err(_) => std::thread::sleep(Duration::from_millis(5)),
+            }
+        }
+        None
+    }
+
+    /// Asks it to end, or kills it; whether it ended in order.
+    fn end(&mut self, signal: rustix::process::Signal) -> bool {
+        let Some(mut child) = self.child.take() else { return false };
+        rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal).unwrap();
+        child.wait().unwrap().success()
+    }
+
+    fn status(&self) -> Status {
+        match ask(&self.connect(), Request::Status {}) {
+            Reply::Status(status) => status,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The verifier's word on the chain.
+    fn judged(&self) -> Report {
+        let device = std::fs::read_to_string(self.path("device.vkey")).unwrap();
+        let trusted: [VerifierKey; 1] = [device.parse().unwrap()];
+        let store = Store::open(&self.path("state/chain")).unwrap();
+        let options = Options { trusted: &trusted, witnessed: None, full: true, threads: NonZeroUsize::MIN };
+        match check(&store, &options).unwrap() {
+            Verdict::Accepted(verified) => verified.report().clone(),
+            other => panic!("{other:#?}"),
+        }
+    }
+
+    /// Remembers the device's key, as its owner would.
+    fn note_key(&self) {
+        std::fs::write(self.path("device.vkey"), self.status().device_key).unwrap();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.end(rustix::process::Signal::KILL);
+    }
+}
+
+fn send(connection: &Connection, id: u64, ask: Request) {
+    connection.send(&to_packet(&Asked { id, ask }).unwrap(), None).unwrap();
+}
+
+fn receive(connection: &Connection) -> Option<Answered> {
+    match connection.receive_with_descriptor(&mut Buffer::new()) {
+        Ok(Received::Packet(packet) | Received::PacketWith(packet, _)) => Some(from_packet(packet).unwrap()),
+        _ => None,
+    }
+}
+
+fn ask(connection: &Connection, request: Request) -> Reply {
+    send(connection, 1, request);
+    receive(connection).unwrap().answer
+}
+
+fn append(kind: &str, data: &str, payload: Option<&str>) -> Request {
+    let data = RawValue::from_string(data.to_owned()).unwrap();
+    let payload = payload.map(|text| base64::Engine::encode(&base64::engine::general_purpose::STANDARD, text));
+    Request::Append(Append { kind: kind.to_owned(), data, payload })
+}
+
+fn note(text: &str) -> Request {
+    append("owner.note", &format!(r#"{{"bytes":{}}}"#, text.len()), Some(text))
+}
+
+fn refused(reply: &Reply) -> Option<Why> {
+    match reply {
+        Reply::Refused { why, .. } => Some(*why),
+        _ => None,
+    }
+}
+
+#[test]
+fn what_is_asked_is_kept_forgotten_signed_and_handed_out() {
+    let mut running = Running::new();
+    running.note_key();
+    let connection = running.connect();
+    assert_eq!(ask(&connection, note("one")), Reply::Appended { seq: Some(1) });
+    assert_eq!(ask(&connection, note("two")), Reply::Appended { seq: Some(2) });
+    assert_eq!(ask(&connection, Request::Forget(Range { from: 1, until: 2 })), Reply::Appended { seq: Some(3) });
+    assert_eq!(refused(&ask(&connection, Request::Forget(Range { from: 1, until: 2 }))), Some(Why::Nothing));
+    assert_eq!(refused(&ask(&connection, Request::Acknowledge {})), Some(Why::Nothing));
+    let Reply::Checkpoint { note, .. } = ask(&connection, Request::Checkpoint {}) else { panic!() };
+    assert!(note.contains("\n4\n"), "{note}");
+    send(&connection, 7, Request::Open {});
+    let mut buffer = Buffer::new();
+    let Received::PacketWith(packet, folder) = connection.receive_with_descriptor(&mut buffer).unwrap() else {
+        panic!()
+    };
+    assert_eq!(from_packet::<Answered>(packet).unwrap(), Answered { id: 7, answer: Reply::Opened {} });
+    assert!(Store::from_directory(folder, Path::new("chain")).read("checkpoint", 4096).unwrap().unwrap().is_some());
+    assert!(running.end(rustix::process::Signal::TERM), "it ends in order");
+    let report = running.judged();
+    assert_eq!((report.entries, report.unsigned(), report.payloads, report.forgotten), (5, 0, 1, 1));
+}
+
+#[test]
+fn nobody_is_believed_and_nothing_wrong_is_written() {
+    let running = Running::new();
+    running.note_key();
+    let connection = running.connect();
+    let state = r#"{"from":"a","result":"b","to":"c","unit":"d"}"#;
+    let long = format!(r#"{{"from":"{}","result":"b","to":"c","unit":"d"}}"#, "x".repeat(17_000));
+    let asks: [(&str, Request, Why); 8] = [
+        ("a kind that root may not have recorded", append("svc.state", state, None), Why::NotAllowed),
+        ("a kind of the writer's own", append("audit.stop", r#"{"refused":0}"#, None), Why::NotAllowed),
+        ("no kind", append("net.leak", "{}", None), Why::NotAllowed),
+        ("no payload", append("owner.note", r#"{"bytes":1}"#, None), Why::WrongData),
+        ("data in another spelling", append("owner.note", r#"{"bytes": 1}"#, Some("x")), Why::WrongData),
+        ("data with another key", append("owner.note", r#"{"bytes":1,"uid":0}"#, Some("x")), Why::WrongData),
+        ("a payload that is too long", note(&"x".repeat(9000)), Why::WrongData),
+        ("too long an entry", append("svc.state", &long, None), Why::NotAllowed),
+    ];
+    let mut count = 0;
+    for (what, request, why) in asks {
+        assert_eq!(refused(&ask(&connection, request)), Some(why), "{what}");
+        count += 1;
+    }
+    for packet in [
+        &b"{}"[..],
+        b"\xff",
+        br#"{"id":1,"ask":{"append":{"kind":"owner.note","data":{"bytes":1},"payload":"eA==","uid":0}}}"#,
+    ] {
+        connection.send(packet, None).unwrap();
+        assert_eq!(refused(&receive(&connection).unwrap().answer), Some(Why::Malformed));
+        count += 1;
+    }
+    let status = running.status();
+    assert_eq!((status.size, status.refused.values().sum::<u64>()), (1, count), "{status:?}");
+    // Not even what is not JSON, or far too long, ends the connection of others or ours.
+    assert_eq!(ask(&connection, note("still there")), Reply::Appended { seq: Some(1) });
+}
+
+/// What a user may ask, as the kernel names it: this thread's user is changed, and nothing else.
+fn as_user<T: Send>(uid: u32, act: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(move || {
+            let uid = rustix::process::Uid::from_raw(uid);
+            rustix::thread::set_thread_res_uid(uid, uid, uid).unwrap();
+            act()
+        });
+        thread.join().unwrap()
+    })
+}
+
+#[test]
+fn a_caller_is_whom_the_kernel_names() {
+    if !rustix::process::geteuid().is_root() {
+        // Only root may be somebody else; CI is root.
+        return;
+    }
+    let running = Running::new();
+    std::fs::set_permissions(running.dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let _ready = running.connect();
+    let state = r#"{"from":"a","result":"b","to":"c","unit":"d"}"#;
+    let service = || append("svc.state", state, None);
+    for (uid, request, expected) in [
+        (956, service(), None),
+        (1000, service(), Some(Why::NotAllowed)),
+        (65_534, service(), Some(Why::NotAllowed)),
+        (1000, note("mine"), None),
+        (952, note("mine"), Some(Why::NotAllowed)),
+        (960, Request::Status {}, None),
+        (952, Request::Status {}, Some(Why::NotAllowed)),
+        (960, Request::Forget(Range { from: 0, until: 9 }), Some(Why::NotAllowed)),
+    ] {
+        let what = format!("{uid}: {request:?}");
+        let connection = as_user(uid, || running.connect());
+        assert_eq!(refused(&ask(&connection, request)), expected, "{what}");
+    }
+    let text = std::fs::read_to_string(running.path("state/chain/seg/000000000000.jsonl")).unwrap();
+    assert!(text.contains(r#""w":"audit","uid":956,"k":"svc.state""#), "{text}");
+    assert!(text.contains(r#""w":"person","uid":1000,"k":"owner.note""#), "{text}");
+}
+
+#[test]
+fn of_64_writers_killed_at_random_nothing_acknowledged_is_lost() {
+    let mut running = Running::new();
+    running.note_key();
+    let mut acknowledged = BTreeSet::new();
+    for round in 0..6u64 {
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let seen: Vec<u64> = std::thread::scope(|scope| {
+            let writers: Vec<_> = (0..64)
+                .map(|writer| {
+                    let (running, stop) = (&running, &stop);
+                    scope.spawn(move || {
+                        let connection = running.connect();
+                        let mut seen = Vec::new();
+                        while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                            let text = format!("{round}-{writer}-{}", seen.len());
+                            let packet = to_packet(&Asked { id: 1, ask: note(&text) }).unwrap();
+                            if connection.send(&packet, None).is_err() {
+                                break;
+                            }
+                            match receive(&connection) {
+                                Some(Answered { answer: Reply::Appended { seq: Some(seq) }, .. }) => seen.push(seq),
+                                _ => break,
+                            }
+                        }
+                        seen
+                    })
+                })
+                .collect();
+            std::thread::sleep(Duration::from_millis(150 + 40 * round));
+            // The service dies in the middle of it; the writers see that.
+            let pid = rustix::process::Pid::from_child(running.child.as_ref().unwrap());
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+            let seen = writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect();
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            seen
+        });
+        running.end(rustix::process::Signal::KILL);
+        for seq in seen {
+            assert!(acknowledged.insert(seq), "entry {seq} was acknowledged twice");
+        }
+        running.start(&mut running.command());
+        let size = running.status().size;
+        assert!(acknowledged.last().is_none_or(|last| *last < size), "{size} entries, {acknowledged:?}");
+    }
+    assert!(running.end(rustix::process::Signal::TERM));
+    let report = running.judged();
+    eprintln!("{} acknowledged, {} entries, {} payloads", acknowledged.len(), report.entries, report.payloads);
+    assert!(acknowledged.len() > 200 && report.payloads >= acknowledged.len() as u64);
+    assert!(KINDS.iter().any(|kind| kind.name == "audit.recovered"));
+}
