@@ -1,152 +1,15 @@
-//! The service as it runs: callers over its socket, the chain judged by the verifier, and the calls it makes cut off one by one.
+//! The service as it runs: callers over its socket, and the chain judged by the verifier.
 #![allow(clippy::unwrap_used, reason = "a helper of tests may panic, as tests may")]
 
-use secai_api::audit::{Answered, Append, Asked, Range, Reply, Request, Status, Why, from_packet, to_packet};
-use secai_daemon::packet::{Buffer, Connection, Received};
-use secai_verifier::audit::chain::{Options, Verdict, check};
-use secai_verifier::audit::checkpoint::VerifierKey;
-use secai_verifier::audit::kind::KINDS;
-use secai_verifier::audit::report::Report;
+mod running;
+
+use running::{Running, append, ask, note, receive, refused, send};
+use secai_api::audit::{Answered, Asked, Range, Reply, Request, Why, from_packet, to_packet};
+use secai_daemon::packet::{Buffer, Received};
 use secai_verifier::audit::store::Store;
-use serde_json::value::RawValue;
 use std::collections::BTreeSet;
-use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-use tempfile::TempDir;
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_secai-audit");
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A device with a running service.
-struct Running {
-    dir: TempDir,
-    child: Option<Child>,
-}
-
-impl Running {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        for name in ["state", "keys", "witness"] {
-            std::fs::create_dir(dir.path().join(name)).unwrap();
-        }
-        let mut running = Self { dir, child: None };
-        running.start(&mut running.command());
-        running
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    /// `secai-audit serve`, behind another program where `words` begin with one.
-    fn command_behind(&self, words: &[&str]) -> Command {
-        let mut all = words.iter().map(|word| (*word).to_owned()).chain([PROGRAM.to_owned()]);
-        let mut command = Command::new(all.next().unwrap());
-        command
-            .args(all)
-            .arg("serve")
-            .args(["--pages", concat!(env!("CARGO_MANIFEST_DIR"), "/../../manifests/services")]);
-        command.arg("--state").arg(self.path("state")).arg("--keys").arg(self.path("keys"));
-        command.arg("--listen-without-systemd").arg(self.path("socket"));
-        command
-    }
-
-    fn command(&self) -> Command {
-        self.command_behind(&[])
-    }
-
-    fn start(&mut self, command: &mut Command) {
-        let log = std::fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
-        self.child = Some(command.stdin(Stdio::null()).stderr(log).spawn().unwrap());
-    }
-
-    fn connect(&self) -> Connection {
-        self.try_connect().unwrap_or_else(|| panic!("{}", std::fs::read_to_string(self.path("log")).unwrap()))
-    }
-
-    fn try_connect(&self) -> Option<Connection> {
-        let end = Instant::now() + PATIENCE;
-        while Instant::now() < end {
-            match Connection::connect(&self.path("socket"), PATIENCE) {
-                Ok(connection) => return Some(connection),
-                Err(_) => std::thread::sleep(Duration::from_millis(5)),
-            }
-        }
-        None
-    }
-
-    /// Asks it to end, or kills it; whether it ended in order.
-    fn end(&mut self, signal: rustix::process::Signal) -> bool {
-        let Some(mut child) = self.child.take() else { return false };
-        rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal).unwrap();
-        child.wait().unwrap().success()
-    }
-
-    fn status(&self) -> Status {
-        match ask(&self.connect(), Request::Status {}) {
-            Reply::Status(status) => status,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// The verifier's word on the chain.
-    fn judged(&self) -> Report {
-        let device = std::fs::read_to_string(self.path("device.vkey")).unwrap();
-        let trusted: [VerifierKey; 1] = [device.parse().unwrap()];
-        let store = Store::open(&self.path("state/chain")).unwrap();
-        let options = Options { trusted: &trusted, witnessed: None, full: true, threads: NonZeroUsize::MIN };
-        match check(&store, &options).unwrap() {
-            Verdict::Accepted(verified) => verified.report().clone(),
-            other => panic!("{other:#?}"),
-        }
-    }
-
-    /// Remembers the device's key, as its owner would.
-    fn note_key(&self) {
-        std::fs::write(self.path("device.vkey"), self.status().device_key).unwrap();
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.end(rustix::process::Signal::KILL);
-    }
-}
-
-fn send(connection: &Connection, id: u64, ask: Request) {
-    connection.send(&to_packet(&Asked { id, ask }).unwrap(), None).unwrap();
-}
-
-fn receive(connection: &Connection) -> Option<Answered> {
-    match connection.receive_with_descriptor(&mut Buffer::new()) {
-        Ok(Received::Packet(packet) | Received::PacketWith(packet, _)) => Some(from_packet(packet).unwrap()),
-        _ => None,
-    }
-}
-
-fn ask(connection: &Connection, request: Request) -> Reply {
-    send(connection, 1, request);
-    receive(connection).unwrap().answer
-}
-
-fn append(kind: &str, data: &str, payload: Option<&str>) -> Request {
-    let data = RawValue::from_string(data.to_owned()).unwrap();
-    let payload = payload.map(|text| base64::Engine::encode(&base64::engine::general_purpose::STANDARD, text));
-    Request::Append(Append { kind: kind.to_owned(), data, payload })
-}
-
-fn note(text: &str) -> Request {
-    append("owner.note", &format!(r#"{{"bytes":{}}}"#, text.len()), Some(text))
-}
-
-fn refused(reply: &Reply) -> Option<Why> {
-    match reply {
-        Reply::Refused { why, .. } => Some(*why),
-        _ => None,
-    }
-}
+use std::path::Path;
+use std::time::Duration;
 
 #[test]
 fn what_is_asked_is_kept_forgotten_signed_and_handed_out() {
@@ -300,5 +163,4 @@ fn of_64_writers_killed_at_random_nothing_acknowledged_is_lost() {
     let report = running.judged();
     eprintln!("{} acknowledged, {} entries, {} payloads", acknowledged.len(), report.entries, report.payloads);
     assert!(acknowledged.len() > 200 && report.payloads >= acknowledged.len() as u64);
-    assert!(KINDS.iter().any(|kind| kind.name == "audit.recovered"));
 }
