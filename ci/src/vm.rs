@@ -1,4 +1,4 @@
-//! The long tests on booted machines: those in `tests/tests/vm*.rs`.
+//! The long tests: those in `tests/tests/vm*.rs`, on booted machines, and tests of services that take minutes.
 
 use std::fs;
 use std::process::Command;
@@ -6,6 +6,9 @@ use std::process::Command;
 use crate::step::{self, Outcome};
 use crate::surroundings::{Surroundings, cargo, on_path};
 use crate::test::for_tests;
+
+/// Tests outside of `tests/` that do more in this tier.
+const OF_SERVICES: [&str; 4] = ["--package", "secai-audit", "--test", "faults"];
 
 /// One after the other: each guest wants the whole machine.
 pub fn run(here: &Surroundings) -> Outcome {
@@ -17,9 +20,10 @@ pub fn run(here: &Surroundings) -> Outcome {
     let mut command = Command::new(cargo());
     if on_path("cargo-nextest").is_some() {
         command.args(["nextest", "run", "--config-file", "ci/nextest.toml", "--no-fail-fast", "--test-threads=1"]);
-        command.args(["--locked", "--package", "secai-tests", "--test", "vm*"]);
+        command.args(["--locked", "--package", "secai-tests", "--test", "vm*"]).args(OF_SERVICES);
     } else {
         command.args(["test", "--no-fail-fast", "--locked", "--package", "secai-tests", "--test", "vm*"]);
+        command.args(OF_SERVICES);
         command.args(["--", "--test-threads=1"]);
     }
     for_tests(&mut command, here, "vm");
