@@ -3,7 +3,7 @@
 use crate::writer::WriteError;
 use rustix::fs::{Mode, OFlags};
 use std::fs::File;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -57,19 +57,14 @@ impl Lines {
         self.length
     }
 
+    /// Bytes of the file.
+    pub fn room(&self) -> u64 {
+        self.room
+    }
+
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// All lines.
-    ///
-    /// # Errors
-    /// [`WriteError::Disk`].
-    pub fn read(&self) -> Result<Vec<u8>, WriteError> {
-        let mut bytes = vec![0; usize::try_from(self.length).unwrap_or(0)];
-        at("read", &self.path, self.file.read_exact_at(&mut bytes, 0))?;
-        Ok(bytes)
     }
 
     /// Makes room for `bytes` more. On a full disk nothing that counts has changed.
@@ -123,6 +118,97 @@ impl Lines {
         self.room = self.length;
         Ok(())
     }
+}
+
+/// Reads a file line by line: a segment may be larger than what this service may use of memory.
+#[derive(Debug)]
+pub struct LineReader {
+    file: BufReader<File>,
+    path: PathBuf,
+    line: Vec<u8>,
+    offset: u64,
+}
+
+impl LineReader {
+    /// Opens it; none when it is not there.
+    ///
+    /// # Errors
+    /// [`WriteError::Disk`].
+    pub fn open(path: &Path) -> Result<Option<Self>, WriteError> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = match rustix::fs::open(path, flags, Mode::empty()) {
+            Ok(file) => BufReader::with_capacity(ZEROS.len(), File::from(file)),
+            Err(rustix::io::Errno::NOENT) => return Ok(None),
+            Err(other) => return at("open", path, Err(other.into())),
+        };
+        Ok(Some(Self { file, path: path.to_owned(), line: Vec::new(), offset: 0 }))
+    }
+
+    /// Where the next line begins.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The next line without its end; none where there is no end within `limit` bytes.
+    ///
+    /// # Errors
+    /// [`WriteError::Disk`].
+    pub fn next_line(&mut self, limit: usize) -> Result<Option<&[u8]>, WriteError> {
+        self.line.clear();
+        let read = (&mut self.file).take(limit as u64 + 1).read_until(b'\n', &mut self.line);
+        let read = at("read", &self.path, read)?;
+        let Some(line) = self.line.strip_suffix(b"\n") else { return Ok(None) };
+        self.offset += read as u64;
+        Ok(Some(line))
+    }
+
+    /// What the file has from `from` on, without the zeros at its end; `limit` and one more bytes of it at most.
+    ///
+    /// # Errors
+    /// [`WriteError::Disk`].
+    pub fn tail(mut self, from: u64, limit: usize) -> Result<Vec<u8>, WriteError> {
+        at("read", &self.path, self.file.seek(SeekFrom::Start(from)))?;
+        let (mut tail, mut zeros, mut piece) = (Vec::new(), 0usize, vec![0; ZEROS.len()]);
+        loop {
+            let read = at("read", &self.path, self.file.read(&mut piece))?;
+            let piece = piece.get(..read).unwrap_or_default();
+            if piece.is_empty() {
+                return Ok(tail);
+            }
+            let end = piece.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
+            if end == 0 {
+                zeros += read;
+                continue;
+            }
+            if tail.len() + zeros + end > limit {
+                tail.resize(limit + 1, 0);
+                return Ok(tail);
+            }
+            tail.resize(tail.len() + zeros, 0);
+            tail.extend(piece.get(..end).unwrap_or_default());
+            zeros = read - end;
+        }
+    }
+}
+
+/// Bytes of a file up to the last one that is not zero.
+///
+/// # Errors
+/// [`WriteError::Disk`].
+pub fn length_without_zeros(path: &Path) -> Result<u64, WriteError> {
+    let file = at("open", path, File::open(path))?;
+    let mut end = at("read", path, file.metadata())?.len();
+    let mut piece = vec![0; ZEROS.len()];
+    while end > 0 {
+        let begin = end.saturating_sub(ZEROS.len() as u64);
+        let bytes = piece.get_mut(..usize::try_from(end - begin).unwrap_or(0)).unwrap_or_default();
+        at("read", path, file.read_exact_at(bytes, begin))?;
+        if let Some(last) = bytes.iter().rposition(|byte| *byte != 0) {
+            return Ok(begin + last as u64 + 1);
+        }
+        end = begin;
+    }
+    Ok(0)
 }
 
 /// Reads a file whole, when it is not above `limit`; none when it is not there.

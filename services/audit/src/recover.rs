@@ -4,9 +4,9 @@
 //! take a part of it there are zeros, for room is allocated ahead. So a break without zeros, or one that an entry of
 //! a later batch follows, was made by somebody.
 
-use crate::disk::{self, Keep, Lines, read_file};
+use crate::disk::{self, Keep, LineReader, Lines, read_file};
 use crate::keys::{EpochKey, Floor, KeyStore};
-use crate::writer::{Now, Pending, WriteError, Writer, boot_id, make_folders, open_segment};
+use crate::writer::{BATCH_BYTES_MAX, Now, Pending, WriteError, Writer, boot_id, make_folders, open_segment};
 use secai_verifier::audit::checkpoint::{NOTE_BYTES_MAX, Note};
 use secai_verifier::audit::entry::{ENTRY_BYTES_MAX, Entry, genesis};
 use secai_verifier::audit::kind::{self, Data};
@@ -19,12 +19,8 @@ use secai_verifier::digest::Digest;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// A segment full of the longest entries.
-const SEGMENT_BYTES_MAX: u64 = SEGMENT_ENTRIES * (ENTRY_BYTES_MAX as u64 + 1) + (1 << 20);
-/// Its payloads.
-const PAYLOADS_BYTES_MAX: u64 = SEGMENT_ENTRIES * (PAYLOAD_LINE_BYTES_MAX as u64 + 1) + (1 << 20);
-/// Closing checkpoints: a few hundred bytes per epoch, a million epochs.
-const LOG_BYTES_MAX: u64 = 1 << 30;
+/// What a crash can have torn: a batch, less than a line before it, a line after it.
+const TORN_BYTES_MAX: usize = BATCH_BYTES_MAX + 2 * (ENTRY_BYTES_MAX + 1);
 /// A full tile.
 const TILE_BYTES: u64 = TILE_WIDTH * 32;
 /// Lines of a record in the log of closing checkpoints.
@@ -122,8 +118,9 @@ fn is_empty(chain: &Path) -> Result<bool, WriteError> {
         return disk::at("read", chain, empty(chain));
     }
     // A first start that was cut short: names, but not one line.
-    let first = read_file(&chain.join(segment_path(0)), SEGMENT_BYTES_MAX)?.unwrap_or_default();
-    Ok(first.iter().all(|byte| *byte == 0) && !chain.join(segment_path(SEGMENT_ENTRIES)).exists())
+    let first = chain.join(segment_path(0));
+    let written = first.exists() && disk::length_without_zeros(&first)? > 0;
+    Ok(!written && !chain.join(segment_path(SEGMENT_ENTRIES)).exists())
 }
 
 fn begin(chain: &Path, keys: KeyStore, lock: std::fs::File) -> Result<Writer, WriteError> {
@@ -232,10 +229,10 @@ fn read_with(
         let path = chain.join(segment_path(at));
         let last = at + SEGMENT_ENTRIES == segment;
         if earlier == Earlier::FromEntries {
-            let Some(whole) = read_file(&path, SEGMENT_BYTES_MAX)? else {
+            let Some(mut reader) = LineReader::open(&path)? else {
                 return Ok(Err(format!("the segment of entry {at} is gone")));
             };
-            let scan = scan(&whole, at, prev);
+            let scan = scan(&mut reader, at, prev)?;
             if scan.leaves.len() as u64 != SEGMENT_ENTRIES {
                 return Ok(Err(format!("entry {} is broken", at + scan.leaves.len() as u64)));
             }
@@ -256,8 +253,10 @@ fn read_with(
         }
         at += SEGMENT_ENTRIES;
     }
-    let bytes = read_file(&chain.join(segment_path(segment)), SEGMENT_BYTES_MAX)?.unwrap_or_default();
-    let scan = scan(&bytes, segment, prev);
+    let Some(mut reader) = LineReader::open(&chain.join(segment_path(segment)))? else {
+        return Ok(Err(format!("the segment of entry {segment} is gone")));
+    };
+    let scan = scan(&mut reader, segment, prev)?;
     let before = frontier.clone();
     scan.leaves.iter().for_each(|leaf| push(&mut frontier, *leaf));
     let size = frontier.size();
@@ -270,8 +269,8 @@ fn read_with(
     if earlier == Earlier::FromTiles && segment > 0 && floors.iter().all(|floor| floor.0 <= segment) {
         return Ok(Err("no signed root follows from the tiles".to_owned()));
     }
-    let good = usize::try_from(scan.bytes).unwrap_or(0);
-    let torn = match judge_tail(bytes.get(good..).unwrap_or_default()) {
+    let tail = reader.tail(scan.bytes, TORN_BYTES_MAX)?;
+    let torn = match judge_tail(&tail) {
         Tail::Room => None,
         Tail::Torn(tail) => Some((tail.len() as u64, Digest::of(tail))),
         Tail::Changed(what) => return Ok(Err(format!("entry {size}: {what}"))),
@@ -293,9 +292,10 @@ fn segment_node(chain: &Path, first: u64) -> Result<Option<Digest>, WriteError> 
 
 /// SHA-256 of the last line of a segment.
 fn last_line(path: &Path) -> Result<Option<Digest>, WriteError> {
-    let bytes = read_file(path, SEGMENT_BYTES_MAX)?.unwrap_or_default();
-    let end = memchr::memrchr(b'\n', &bytes);
-    let lines = end.and_then(|end| bytes.get(..end)).unwrap_or_default();
+    let Some(reader) = LineReader::open(path)? else { return Ok(None) };
+    let length = disk::length_without_zeros(path)?;
+    let bytes = reader.tail(length.saturating_sub(2 * (ENTRY_BYTES_MAX as u64 + 1)), TORN_BYTES_MAX)?;
+    let lines = bytes.strip_suffix(b"\n").unwrap_or_default();
     let begin = memchr::memrchr(b'\n', lines).map_or(0, |at| at + 1);
     Ok(lines.get(begin..).filter(|line| !line.is_empty()).map(Digest::of))
 }
@@ -315,12 +315,10 @@ fn last_segment(chain: &Path) -> Result<Option<u64>, WriteError> {
 }
 
 /// Reads entries as long as they follow each other.
-fn scan(bytes: &[u8], first: u64, prev: Digest) -> Scan {
+fn scan(reader: &mut LineReader, first: u64, prev: Digest) -> Result<Scan, WriteError> {
     let mut scan = Scan { leaves: Vec::new(), last: prev, stamp: None, bytes: 0, forgotten: Vec::new(), ends: None };
     let mut seq = first;
-    let mut rest = bytes;
-    while let Some(end) = memchr::memchr(b'\n', rest) {
-        let (line, after) = rest.split_at(end);
+    while let Some(line) = reader.next_line(ENTRY_BYTES_MAX)? {
         let Ok(entry) = Entry::parse(line) else { break };
         if entry.seq != seq || entry.prev != scan.last || scan.leaves.len() as u64 == SEGMENT_ENTRIES {
             break;
@@ -328,7 +326,7 @@ fn scan(bytes: &[u8], first: u64, prev: Digest) -> Scan {
         scan.last = Digest::of(line);
         scan.leaves.push(leaf(line));
         scan.stamp = Some((entry.boot, entry.mono));
-        scan.bytes += end as u64 + 1;
+        scan.bytes += line.len() as u64 + 1;
         scan.ends = None;
         let data = entry.data.as_bytes();
         match entry.kind {
@@ -337,9 +335,8 @@ fn scan(bytes: &[u8], first: u64, prev: Digest) -> Scan {
             _ => {}
         }
         seq += 1;
-        rest = after.get(1..).unwrap_or_default();
     }
-    scan
+    Ok(scan)
 }
 
 /// What follows the last good entry.
@@ -359,6 +356,9 @@ fn judge_tail(tail: &[u8]) -> Tail<'_> {
     if tail.is_empty() {
         return Tail::Room;
     }
+    if tail.len() > TORN_BYTES_MAX {
+        return Tail::Changed("it is broken, and more follows than is ever written at once");
+    }
     let broken = tail.split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default();
     if broken.ends_with(b"\n") && !broken.contains(&0) {
         return Tail::Changed("it is whole, but does not follow the one before it");
@@ -372,10 +372,9 @@ fn judge_tail(tail: &[u8]) -> Tail<'_> {
 
 /// Bytes of the payload lines that belong to the first `size` entries.
 fn payload_bytes(chain: &Path, segment: u64, size: u64) -> Result<u64, WriteError> {
-    let bytes = read_file(&chain.join(payload_path(segment)), PAYLOADS_BYTES_MAX)?.unwrap_or_default();
+    let Some(mut reader) = LineReader::open(&chain.join(payload_path(segment)))? else { return Ok(0) };
     let mut good = 0;
-    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
-        let Some(text) = line.strip_suffix(b"\n") else { break };
+    while let Some(text) = reader.next_line(PAYLOAD_LINE_BYTES_MAX)? {
         let stays = match Payload::parse(text) {
             Some(payload) => payload.seq < size,
             None => !text.is_empty() && text.iter().all(|byte| *byte == b' '),
@@ -383,7 +382,7 @@ fn payload_bytes(chain: &Path, segment: u64, size: u64) -> Result<u64, WriteErro
         if !stays {
             break;
         }
-        good += line.len() as u64;
+        good = reader.offset();
     }
     Ok(good)
 }
@@ -464,10 +463,13 @@ fn unfinished_tiles(segments: &[Digest]) -> BTreeMap<u32, Vec<Digest>> {
 fn close_earlier(chain: &Path, segment: u64) -> Result<(), WriteError> {
     let Some(previous) = segment.checked_sub(SEGMENT_ENTRIES) else { return Ok(()) };
     for path in [segment_path(previous), payload_path(previous)].map(|path| chain.join(path)) {
-        let Some(bytes) = read_file(&path, SEGMENT_BYTES_MAX)? else { continue };
-        let length = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
-        if length < bytes.len() {
-            Lines::open(&path, length as u64)?.cut()?;
+        if !path.exists() {
+            continue;
+        }
+        let length = disk::length_without_zeros(&path)?;
+        let mut lines = Lines::open(&path, length)?;
+        if lines.room() > length {
+            lines.cut()?;
         }
     }
     Ok(())
@@ -476,11 +478,17 @@ fn close_earlier(chain: &Path, segment: u64) -> Result<(), WriteError> {
 /// A crash may have left a part of a closing checkpoint at the end of the log.
 fn cut_log(chain: &Path) -> Result<(), WriteError> {
     let path = chain.join(CHECKPOINTS_LOG);
-    let Some(bytes) = read_file(&path, LOG_BYTES_MAX)? else { return Ok(()) };
-    let ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
-    let whole = ends.skip(NOTE_LINES - 1).step_by(NOTE_LINES).last().unwrap_or(0);
-    if whole < bytes.len() {
-        Lines::open(&path, whole as u64)?.cut()?;
+    let Some(mut reader) = LineReader::open(&path)? else { return Ok(()) };
+    let (mut count, mut whole) = (0, 0);
+    while reader.next_line(NOTE_BYTES_MAX)?.is_some() {
+        count += 1;
+        if count % NOTE_LINES == 0 {
+            whole = reader.offset();
+        }
+    }
+    let mut lines = Lines::open(&path, whole)?;
+    if lines.room() > whole {
+        lines.cut()?;
     }
     Ok(())
 }

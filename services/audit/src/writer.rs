@@ -1,14 +1,14 @@
 //! Appending: a batch of requests becomes lines, links and leaves, goes to the disk with one sync, and is signed in time.
 
-use crate::disk::{self, Keep, Lines, replace};
+use crate::disk::{self, Keep, LineReader, Lines, replace};
 use crate::keys::{EpochKey, Floor, KeyStore};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secai_daemon::report::Hint;
 use secai_verifier::audit::checkpoint::{Checkpoint, Note};
-use secai_verifier::audit::entry::{ENTRY_BYTES_MAX, Entry, Moment};
+use secai_verifier::audit::entry::{ENTRY_BYTES_MAX, Entry, Moment, WORD_BYTES_MAX};
 use secai_verifier::audit::kind::{self, Data};
-use secai_verifier::audit::payload::{Payload, SALT_BYTES};
+use secai_verifier::audit::payload::{PAYLOAD_LINE_BYTES_MAX, Payload, SALT_BYTES};
 use secai_verifier::audit::tree::{Frontier, TILE_HEIGHT, TILE_WIDTH};
 use secai_verifier::audit::{
     CHECKPOINT, CHECKPOINTS_LOG, SEGMENT_ENTRIES, SEGMENTS_DIR, TILES_DIR, payload_path, segment_path, tile_path,
@@ -25,6 +25,10 @@ pub const EPOCH_ENTRIES_MAX: u64 = 65_536;
 /// An epoch ends with the first entry after so long.
 pub const EPOCH_MICROS_MAX: u64 = 15 * 60 * 1_000_000;
 
+/// One call writes no more entries than fit in here: what a crash can tear is bounded.
+pub const BATCH_BYTES_MAX: usize = 4 << 20;
+/// An entry without its data: digests, numbers of 20 digits, names of [`WORD_BYTES_MAX`], and what is between.
+const HEAD_BYTES_MAX: usize = 350 + 2 * WORD_BYTES_MAX;
 /// What the end of an epoch needs at most: an entry's room, three small files.
 const EPOCH_ROOM_BYTES: u64 = 4 << 20;
 
@@ -152,9 +156,9 @@ impl Pending {
         Ok(Self { writer: OWN_NAME.to_owned(), uid, kind: T::KIND, data, payload: None })
     }
 
-    /// Could the entry be too long for a line? Its head has at most 350 bytes.
+    /// Could the entry be too long for a line?
     pub fn is_too_long(&self) -> bool {
-        self.data.len() + self.writer.len() + self.kind.len() + 350 > ENTRY_BYTES_MAX
+        self.data.len() + HEAD_BYTES_MAX > ENTRY_BYTES_MAX
     }
 }
 
@@ -230,7 +234,7 @@ impl Writer {
         let mut rest = batch;
         while !rest.is_empty() {
             let room = SEGMENT_ENTRIES - self.size() % SEGMENT_ENTRIES;
-            let count = rest.len().min(usize::try_from(room).unwrap_or(usize::MAX));
+            let count = within(rest, BATCH_BYTES_MAX).min(usize::try_from(room).unwrap_or(usize::MAX));
             let (part, after) = rest.split_at(count);
             let at = self.write(part, self.now())?;
             first.get_or_insert(at);
@@ -490,14 +494,15 @@ impl Writer {
                 other = Lines::open(&path, metadata.len())?;
                 &other
             };
-            let bytes = lines.read()?;
-            let mut at = 0;
-            for line in bytes.split_inclusive(|byte| *byte == b'\n') {
-                let text = line.strip_suffix(b"\n").unwrap_or(line);
-                if Payload::parse(text).is_some_and(|payload| (from..until).contains(&payload.seq)) {
-                    act(lines, at, text.len())?;
+            if let Some(mut reader) = LineReader::open(lines.path())? {
+                let mut at = 0;
+                while let Some(text) = reader.next_line(PAYLOAD_LINE_BYTES_MAX)? {
+                    let bytes = text.len();
+                    if Payload::parse(text).is_some_and(|payload| (from..until).contains(&payload.seq)) {
+                        act(lines, at, bytes)?;
+                    }
+                    at = reader.offset();
                 }
-                at += line.len() as u64;
             }
             segment += SEGMENT_ENTRIES;
         }
@@ -513,6 +518,17 @@ impl Writer {
         self.checkpoint(Keep::OnDisk)?;
         Ok(())
     }
+}
+
+/// How many of these, one at least, are written by one call.
+fn within(batch: &[Pending], limit: usize) -> usize {
+    let mut bytes = 0;
+    let fits = batch.iter().take_while(|pending| {
+        // A payload is written as base64.
+        bytes += pending.data.len() + HEAD_BYTES_MAX + pending.payload.as_ref().map_or(0, |bytes| bytes.len() * 2);
+        bytes <= limit
+    });
+    fits.count().max(1)
 }
 
 /// Opens or makes the files of a segment whose lines are so long.
