@@ -2,7 +2,7 @@
 //!
 //! Three figures: the same recipe composed again in other surroundings gives the same digests; rootfs to
 //! bundle against `tar | zstd | sha256sum` and `ostree commit`; `verify-release` against
-//! `zstd -d | sha256sum` and `ostree fsck`. Nothing asserts a time: a machine may be slow. Digests that
+//! `zstd -d | sha256sum` and `ostree fsck`. Then the benches of the audit chain. Nothing asserts a time: a machine may be slow. Digests that
 //! differ and a peer that is missing are failures.
 
 #![expect(clippy::print_stdout, reason = "the figures are what is asked for")]
@@ -16,7 +16,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::step::{Outcome, shown};
-use crate::surroundings::Surroundings;
+use crate::surroundings::{Surroundings, cargo};
 
 /// Needs root, as composing does: a tree whose owners cannot be kept is another tree.
 pub fn run(here: &Surroundings) -> Outcome {
@@ -47,8 +47,21 @@ fn figures(here: &Surroundings) -> Result<(), String> {
     place.bundle_to_verdict(here)?;
     // Kept when they differ: the two trees are what explains it.
     same?;
-    fs::remove_dir_all(&place.root).map_err(|why| format!("{}: {why}", place.root.display()))
+    fs::remove_dir_all(&place.root).map_err(|why| format!("{}: {why}", place.root.display()))?;
+    AUDIT.into_iter().try_for_each(|(package, bench)| {
+        let mut command = Command::new(cargo());
+        command.args(["bench", "--locked", "--package", package, "--bench", bench]).current_dir(&here.top);
+        println!();
+        match command.status() {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(format!("{}: {status}", shown(&command))),
+            Err(why) => Err(format!("{}: {why}", shown(&command))),
+        }
+    })
 }
+
+/// Benches of the audit chain that lie beside what they measure.
+const AUDIT: [(&str, &str); 2] = [("secai-verifier", "audit"), ("secai-audit", "append")];
 
 /// A folder of its own: another recipe folder, cache and output than those of the tests.
 struct Place {
