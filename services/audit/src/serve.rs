@@ -205,11 +205,22 @@ impl Server<'_> {
         }
         // In order: what was asked before is on the disk before.
         self.commit()?;
-        let nothing = (Why::Nothing, "there is nothing to be forgotten there");
-        let done = match allowed {
+        match self.act(token, id, allowed) {
+            // Nothing was written.
+            Err(error @ WriteError::Full) => {
+                self.refuse(token, id, Why::DiskFull, &error.to_string());
+                Ok(())
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// Does what is not appending from a batch, and answers.
+    fn act(&mut self, token: u64, id: u64, allowed: Allowed) -> Result<(), WriteError> {
+        let seq = match allowed {
             Allowed::Append(..) => return Ok(()),
-            Allowed::Forget(range, asker) => self.writer.forget(range.from, range.until, asker)?.ok_or(nothing),
-            Allowed::Acknowledge(asker) => self.writer.acknowledge(asker)?.ok_or(nothing),
+            Allowed::Forget(range, asker) => self.writer.forget(range.from, range.until, asker)?,
+            Allowed::Acknowledge(asker) => self.writer.acknowledge(asker)?,
             Allowed::Checkpoint => {
                 let note = self.writer.checkpoint(Keep::OnDisk)?.render();
                 let key = self.writer.key().verifier()?.to_string();
@@ -227,12 +238,12 @@ impl Server<'_> {
                 return Ok(());
             }
         };
-        match done {
-            Ok(seq) => {
+        match seq {
+            None => self.refuse(token, id, Why::Nothing, "there is nothing to be forgotten there"),
+            seq => {
                 self.unsigned_since.get_or_insert_with(Instant::now);
-                self.reply(token, id, Reply::Appended { seq: Some(seq) });
+                self.reply(token, id, Reply::Appended { seq });
             }
-            Err((why, message)) => self.refuse(token, id, why, message),
         }
         Ok(())
     }
@@ -258,6 +269,8 @@ impl Server<'_> {
                 Ok(())
             }
             Err(error @ WriteError::Full) => {
+                // The others were acknowledged as queued, and are lost: that is what `async` means.
+                (waiting.len()..batch.len()).for_each(|_| self.count(Why::DiskFull));
                 for (token, id, _) in waiting {
                     self.refuse(token, id, Why::DiskFull, &error.to_string());
                 }

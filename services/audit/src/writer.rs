@@ -236,7 +236,9 @@ impl Writer {
             let room = SEGMENT_ENTRIES - self.size() % SEGMENT_ENTRIES;
             let count = within(rest, BATCH_BYTES_MAX).min(usize::try_from(room).unwrap_or(usize::MAX));
             let (part, after) = rest.split_at(count);
-            let at = self.write(part, self.now())?;
+            // Full after a part of it was written is no refusal any more.
+            let written = self.write(part, self.now());
+            let at = if first.is_some() { self.midway("append to", written) } else { written }?;
             first.get_or_insert(at);
             rest = after;
         }
@@ -380,7 +382,8 @@ impl Writer {
         (entry.writer, entry.uid) = asker;
         let seq = self.append(&[entry])?;
         self.gap = None;
-        self.remember()?;
+        let kept = self.remember();
+        self.midway("keep the head of", kept)?;
         Ok(Some(seq))
     }
 
@@ -423,12 +426,16 @@ impl Writer {
         self.keys.prepare(&next)?;
         self.write(&[entry], self.now())?;
         // From here on there is no way back: nothing may follow that entry under the old key.
-        self.close_epoch(next).map_err(|error| match error {
-            WriteError::Full => WriteError::Disk {
-                doing: "end the epoch in",
-                path: self.folder.clone(),
-                cause: std::io::ErrorKind::StorageFull.into(),
-            },
+        let closed = self.close_epoch(next);
+        self.midway("end the epoch in", closed)
+    }
+
+    /// A full disk in the middle of something is as bad as any other fault.
+    fn midway<T>(&self, doing: &'static str, result: Result<T, WriteError>) -> Result<T, WriteError> {
+        result.map_err(|error| match error {
+            WriteError::Full => {
+                WriteError::Disk { doing, path: self.folder.clone(), cause: std::io::ErrorKind::StorageFull.into() }
+            }
             other => other,
         })
     }

@@ -8,6 +8,7 @@ use secai_api::audit::{Answered, Asked, Range, Reply, Request, Why, from_packet,
 use secai_daemon::packet::{Buffer, Received};
 use secai_verifier::audit::store::Store;
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
@@ -91,7 +92,7 @@ fn a_caller_is_whom_the_kernel_names() {
         return;
     }
     let running = Running::new();
-    std::fs::set_permissions(running.dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    fs::set_permissions(running.dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let _ready = running.connect();
     let state = r#"{"from":"a","result":"b","to":"c","unit":"d"}"#;
     let service = || append("svc.state", state, None);
@@ -109,9 +110,49 @@ fn a_caller_is_whom_the_kernel_names() {
         let connection = as_user(uid, || running.connect());
         assert_eq!(refused(&ask(&connection, request)), expected, "{what}");
     }
-    let text = std::fs::read_to_string(running.path("state/chain/seg/000000000000.jsonl")).unwrap();
+    let text = fs::read_to_string(running.path("state/chain/seg/000000000000.jsonl")).unwrap();
     assert!(text.contains(r#""w":"audit","uid":956,"k":"svc.state""#), "{text}");
     assert!(text.contains(r#""w":"person","uid":1000,"k":"owner.note""#), "{text}");
+}
+
+#[test]
+fn a_full_disk_is_said_and_room_lets_it_go_on() {
+    if !rustix::process::geteuid().is_root() {
+        // Only root may mount a small disk; CI is root.
+        return;
+    }
+    let mut running = Running::new();
+    running.note_key();
+    assert!(running.end(rustix::process::Signal::TERM));
+    // A small disk that this run of the service alone sees.
+    let script =
+        r#"cp -a "$1" "$1.kept"; mount -t tmpfs -o size=100m none "$1"; cp -a "$1.kept/." "$1"; shift; exec "$@""#;
+    let state = running.path("state").to_string_lossy().into_owned();
+    let mut command = running.command_behind(&["unshare", "--mount", "sh", "-euc", script, "sh", &state]);
+    running.start(&mut command);
+    let connection = running.connect();
+    assert!(matches!(ask(&connection, note("before")), Reply::Appended { .. }));
+    let pid = running.child.as_ref().unwrap().id();
+    let filler = format!("/proc/{pid}/root{state}/filler");
+    // Below the reserve, what is not of the chain itself is refused; a person may still forget.
+    fs::write(&filler, vec![1; 60 << 20]).unwrap();
+    assert_eq!(refused(&ask(&connection, note("low"))), Some(Why::DiskFull));
+    assert!(matches!(ask(&connection, Request::Forget(Range { from: 0, until: 99 })), Reply::Appended { .. }));
+    // Without any room nothing is written and nothing ends.
+    let mut file = fs::File::options().append(true).open(&filler).unwrap();
+    while std::io::Write::write_all(&mut file, &[1; 4096]).is_ok() {}
+    assert_eq!(refused(&ask(&connection, Request::Checkpoint {})), Some(Why::DiskFull));
+    assert_eq!(refused(&ask(&connection, note("full"))), Some(Why::DiskFull));
+    let Reply::Status(status) = ask(&connection, Request::Status {}) else { panic!() };
+    assert!(status.disk_full && status.refused["disk_full"] == 3, "{status:?}");
+    drop(file);
+    fs::remove_file(&filler).unwrap();
+    assert_eq!(ask(&connection, note("after")), Reply::Appended { seq: Some(status.size) });
+    assert!(matches!(ask(&connection, Request::Checkpoint {}), Reply::Checkpoint { .. }));
+    let kept = running.path("judged");
+    running::copy_tree(std::path::Path::new(&format!("/proc/{pid}/root{state}/chain")), &kept);
+    running.end(rustix::process::Signal::KILL);
+    assert_eq!(running.judged_at(&kept).unsigned(), 0);
 }
 
 #[test]

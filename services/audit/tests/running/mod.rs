@@ -107,9 +107,14 @@ impl Running {
 
     /// The verifier's word on the chain.
     pub fn judged(&self) -> Report {
+        self.judged_at(&self.path("state/chain"))
+    }
+
+    /// Its word on a copy.
+    pub fn judged_at(&self, chain: &std::path::Path) -> Report {
         let device = std::fs::read_to_string(self.path("device.vkey")).unwrap();
         let trusted: [VerifierKey; 1] = [device.parse().unwrap()];
-        let store = Store::open(&self.path("state/chain")).unwrap();
+        let store = Store::open(chain).unwrap();
         let options = Options { trusted: &trusted, witnessed: None, full: true, threads: NonZeroUsize::MIN };
         match check(&store, &options).unwrap() {
             Verdict::Accepted(verified) => verified.report().clone(),
