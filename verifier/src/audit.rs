@@ -13,6 +13,7 @@ pub mod payload;
 mod prefix;
 pub mod proof;
 pub mod python_hmac_chain;
+pub mod read;
 pub mod refusal;
 pub mod report;
 mod segment;

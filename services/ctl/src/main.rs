@@ -1,0 +1,56 @@
+//! `secaictl`: asks the services of this device for a person, and shows what they answer.
+//!
+//! Standard output carries the result and nothing else. Exit codes: 0 done, 1 a negative answer (a service refused,
+//! a chain or proof is refused), 2 could not look (no service, a path, usage).
+//!
+//! This program never changes a file of a service: it asks the service, which decides.
+
+mod audit;
+mod failure;
+mod files;
+mod output;
+
+use clap::{Parser, Subcommand};
+use output::Output;
+use secai_daemon::report::{Priority, say, told};
+use std::process::ExitCode;
+
+/// Asks the services of this device, and shows what they answer.
+#[derive(Parser)]
+#[command(name = "secaictl", version, about, max_term_width = 100)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 no (a service refused, or what was read is refused), 2 could not look (no service, path, usage)."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// Print the result as JSON, one object per line
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+/// Which part of the device.
+#[derive(Subcommand)]
+enum Command {
+    /// The audit chain: what the device remembers about itself
+    #[command(after_help = "Example:\n  secaictl audit show --kind svc.state")]
+    Audit(audit::Arguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let mut output = Output::new(arguments.json);
+    let done = match arguments.command {
+        Command::Audit(audit) => audit.run(&mut output),
+    };
+    match done.and_then(|code| Ok(output.flush().map(|()| code)?)) {
+        Ok(code) => code,
+        Err(failure) if failure.nobody_reads() => ExitCode::SUCCESS,
+        Err(failure) => {
+            // What was said before belongs in front of the error.
+            let _ = output.flush();
+            say(Priority::Error, &told(&failure));
+            ExitCode::from(failure.code())
+        }
+    }
+}
