@@ -20,7 +20,7 @@ pub struct Arguments {
     #[command(subcommand)]
     verb: Verb,
     /// Where the audit daemon listens
-    #[arg(long, global = true, value_name = "PATH", default_value = SOCKET)]
+    #[arg(long, global = true, display_order = 100, value_name = "PATH", default_value = SOCKET)]
     socket: PathBuf,
 }
 
@@ -36,13 +36,17 @@ enum Verb {
     #[command(after_help = "Example:\n  secaictl audit follow --kind svc.state")]
     Follow(follow::Arguments),
     /// Write a proof that an entry is in the chain, for somebody who has only the device's key
-    #[command(after_help = "Example:\n  secaictl audit prove 7\n  verify-release audit --proof 7.tlog-proof --trust trust")]
+    #[command(
+        after_help = "Example:\n  secaictl audit prove 7\n  verify-release audit --proof 7.tlog-proof --trust trust"
+    )]
     Prove(prove::Arguments),
     /// Write the chain as a static tree of files that other people's programs read
     #[command(after_help = "Example:\n  secaictl audit export --tlog tree")]
     Export(export::Arguments),
     /// Have everything that is written signed now, and print the checkpoint: something to keep elsewhere
-    #[command(after_help = "Examples:\n  secaictl audit checkpoint --qr\n  secaictl audit checkpoint -o checkpoint.of-today")]
+    #[command(
+        after_help = "Examples:\n  secaictl audit checkpoint --qr\n  secaictl audit checkpoint -o checkpoint.of-today"
+    )]
     Checkpoint(ask::Checkpoint),
     /// Print the device's key, for a trust directory
     #[command(after_help = "Example:\n  secaictl audit key > trust/device.vkey")]
@@ -51,7 +55,9 @@ enum Verb {
     #[command(after_help = "Example:\n  secaictl audit status --json")]
     Status,
     /// Write a remark into the chain; its text can be forgotten later
-    #[command(after_help = "Examples:\n  secaictl audit note 'lent the laptop to Ada'\n  echo something | secaictl audit note -")]
+    #[command(
+        after_help = "Examples:\n  secaictl audit note 'lent the laptop to Ada'\n  echo something | secaictl audit note -"
+    )]
     Note(ask::Note),
     /// Erase payloads for ever: what people did and wrote; the entries stay, and one more says that it was done
     #[command(after_help = "Example:\n  secaictl audit forget --from 100 --until 200")]

@@ -19,13 +19,13 @@ use std::process::ExitCode;
 #[derive(Parser)]
 #[command(name = "secaictl", version, about, max_term_width = 100)]
 #[command(
-    after_help = "Exit codes: 0 done, 1 no (a service refused, or what was read is refused), 2 could not look (no service, path, usage)."
+    after_help = "Exit codes: 0 done, 1 no (a service refused, or what was read is refused), 2 could not look (no service, path, signer unknown, usage)."
 )]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
     /// Print the result as JSON, one object per line
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 101)]
     json: bool,
 }
 

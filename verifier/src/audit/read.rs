@@ -60,10 +60,9 @@ pub fn read<E: From<Fault>>(
             }
             let named = Entry::parse(line).ok().and_then(|entry| entry.payload);
             let payload = match (named, &mut kept) {
-                (Some(digest), Some(kept)) => kept
-                    .of(place)
-                    .map_err(store.unreadable(&beside))?
-                    .filter(|payload| payload.digest() == digest),
+                (Some(digest), Some(kept)) => {
+                    kept.of(place).map_err(store.unreadable(&beside))?.filter(|payload| payload.digest() == digest)
+                }
                 _ => None,
             };
             take(Found { place, line, payload })?;

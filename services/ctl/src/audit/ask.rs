@@ -11,7 +11,6 @@ use secai_api::audit::kind::{self, Data};
 use secai_api::audit::{Range, Reply, Request, Status};
 use secai_daemon::audit::AuditClient;
 use secai_daemon::report::{Priority, say};
-use secai_verifier::audit::chain::Verdict;
 use secai_verifier::audit::checkpoint::{Note as SignedNote, VerifierKey};
 use secai_verifier::audit::entry::Entry;
 use secai_verifier::audit::payload::PAYLOAD_BYTES_MAX;
@@ -193,16 +192,12 @@ impl Forget {
             return Err(Failure::Usage(what, "--until is the first entry whose payload stays"));
         }
         let client = reach(socket)?;
-        let what = format!(
-            "The payloads of the entries {from} to {} will be erased. Nobody can bring them back.",
-            until - 1
-        );
+        let what =
+            format!("The payloads of the entries {from} to {} will be erased. Nobody can bring them back.", until - 1);
         confirm(&what, yes)?;
         let seq = appended(client.ask(&Request::Forget(Range { from, until }))?)?;
-        output.line(
-            || format!("forgotten; entry {seq} says so"),
-            || json!({"seq": seq, "from": from, "until": until}),
-        )?;
+        output
+            .line(|| format!("forgotten; entry {seq} says so"), || json!({"seq": seq, "from": from, "until": until}))?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -228,10 +223,7 @@ impl Acknowledge {
         say(Priority::Warning, &gap.words);
         confirm("Whatever was in the chain before cannot be shown any more. Is that known to you?", self.yes)?;
         let seq = appended(client.ask(&Request::Acknowledge {})?)?;
-        output.line(
-            || format!("acknowledged; entry {seq} says so"),
-            || json!({"seq": seq, "gap": gap.data}),
-        )?;
+        output.line(|| format!("acknowledged; entry {seq} says so"), || json!({"seq": seq, "gap": gap.data}))?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -244,7 +236,7 @@ struct Gap {
 
 fn gap(chain: &Chain) -> Result<Gap, Failure> {
     let mut words = String::new();
-    if let Verdict::Refused(refusals) = chain.check(None, true)? {
+    if let Err(refusals) = chain.check(None, true)? {
         // That one is what this is about; with any other the words of the gap are not to be believed either.
         for refusal in refusals.iter().filter(|it| !matches!(it, ChainRefusal::GapNotAcknowledged { .. })) {
             words.push_str(&format!("the new chain is refused too: {}: {refusal}\n", refusal.name()));

@@ -4,6 +4,7 @@ use super::ask;
 use crate::failure::Failure;
 use crate::output::{Output, plain};
 use clap::Args;
+use secai_daemon::report::COULD_NOT;
 use secai_verifier::audit::chain::{Options, Verdict, check};
 use secai_verifier::audit::checkpoint::{Note, VerifierKey};
 use secai_verifier::audit::entry::Entry;
@@ -18,6 +19,7 @@ use secai_verifier::files::load_chain_keys;
 use serde_json::{Value, json};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::thread::available_parallelism;
 
 /// Which chain.
@@ -69,26 +71,56 @@ impl Which {
     }
 }
 
+/// A chain that holds.
+pub struct Judged {
+    /// What was found.
+    pub report: Report,
+    /// Where the key that leads to its signer is from. Without one the key of a later epoch is known, and worth nothing.
+    source: Source,
+}
+
 impl Chain {
     /// Checks it; only what is new, where a checkpoint is given and `full` does not say otherwise.
-    pub fn check(&self, witnessed: Option<&Note>, full: bool) -> Result<Verdict, Failure> {
+    pub fn check(&self, witnessed: Option<&Note>, full: bool) -> Result<Result<Judged, Vec<ChainRefusal>>, Failure> {
         let threads = available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        Ok(check(&self.store, &Options { trusted: &self.keys, witnessed, full, threads })?)
+        let verdict = check(&self.store, &Options { trusted: &self.keys, witnessed, full, threads })?;
+        Ok(match verdict {
+            Verdict::Accepted(chain) => Ok(Judged { report: chain.report().clone(), source: self.source }),
+            Verdict::SignerUnknown(report) => Ok(Judged { report: *report, source: Source::Nobody }),
+            Verdict::Refused(refusals) => Err(refusals),
+        })
+    }
+}
+
+impl Judged {
+    /// The answer in few words, as `verify-release` says it.
+    pub fn verdict(&self) -> &'static str {
+        if self.source == Source::Nobody { "consistent in itself, signer unknown" } else { "accepted" }
     }
 
-    /// Whose chain that is, and on whose word.
-    pub fn signer(&self, report: &Report) -> String {
-        let key = report.signer.as_ref().map(ToString::to_string).unwrap_or_default();
-        match self.source {
-            Source::Trust if report.signer.is_some() => format!("signed by {key}"),
-            Source::Daemon => {
-                format!("signed by {key}; which key is the device's was said by the daemon itself, --trust compares it with yours")
+    /// The answer as an exit code.
+    pub fn code(&self) -> ExitCode {
+        if self.source == Source::Nobody { ExitCode::from(COULD_NOT) } else { ExitCode::SUCCESS }
+    }
+
+    /// Who signed; none where nobody says whose chain it is.
+    pub fn signer(&self) -> Option<String> {
+        let key = self.report.signer.as_ref().filter(|_| self.source != Source::Nobody);
+        key.map(ToString::to_string)
+    }
+
+    /// Who signed, and on whose word, for people.
+    pub fn signed_by(&self) -> String {
+        match (self.source, self.signer()) {
+            (Source::Trust, Some(key)) => format!("signed by {key}"),
+            (Source::Daemon, Some(key)) => {
+                format!("signed by {key}, by a key that was said by the daemon itself: --trust compares it with yours")
             }
             _ => "signer unknown: give --trust".to_owned(),
         }
     }
 
-    /// For programs: where the key is from.
+    /// On whose word, for programs.
     pub fn source(&self) -> Option<&'static str> {
         match self.source {
             Source::Trust => Some("trust"),
@@ -166,4 +198,48 @@ fn changed() -> Failure {
         "the chain was changed after it was checked: what was shown is not what was signed",
         "do not believe these lines; ask again",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn what_changes_after_the_check_is_not_shown_as_checked() {
+        let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../verifier/spec/vectors/audit");
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("seg")).unwrap();
+        for name in ["checkpoint", "checkpoints.log", "seg/000000000000.jsonl", "seg/000000000000.payload"] {
+            fs::copy(vectors.join("chain").join(name), folder.path().join(name)).unwrap();
+        }
+        let which = Which { dir: Some(folder.path().to_owned()), trust: None };
+        let chain = which.open(Path::new("")).unwrap();
+        let judged = chain.check(None, true).unwrap().unwrap();
+        let path = folder.path().join("seg/000000000000.jsonl");
+        let text = fs::read_to_string(&path).unwrap();
+        let walked = |text: &str| {
+            fs::write(&path, text).unwrap();
+            let (mut walk, mut seen) = (Walk::begin(&chain.store).unwrap(), 0);
+            let count = |_: &Found<'_>, _: &Entry<'_>, signed: bool| {
+                assert!(signed);
+                seen += 1;
+                Ok(())
+            };
+            walk.on(&chain.store, &judged.report, judged.report.entries, true, count).map(|()| seen)
+        };
+        assert_eq!(walked(&text).unwrap(), 5);
+        let last = text.rfind("{\"v\"").unwrap();
+        for other in [
+            // The last one has nobody who links to it: only the root finds it.
+            &text.replace("\"refused\":0", "\"refused\":1"),
+            &text.replace("\"from\":\"inactive\"", "\"from\":\"failed\""),
+            &text.replace("\"version\":\"0.1.0\"", "\"version\":\"0.2.0\""),
+            &text[..last],
+            &text[text.find('\n').unwrap() + 1..],
+        ] {
+            assert_ne!(other, text);
+            assert!(matches!(walked(other), Err(Failure::No(..))), "{other}");
+        }
+    }
 }

@@ -5,8 +5,6 @@ use crate::failure::Failure;
 use crate::files::beside;
 use crate::output::{Output, plain};
 use clap::Args;
-use secai_daemon::report::COULD_NOT;
-use secai_verifier::audit::chain::Verdict;
 use secai_verifier::audit::export::export;
 use serde_json::json;
 use std::fs;
@@ -43,10 +41,9 @@ impl Arguments {
             fs::write(path, bytes)
         })?;
         // Afterwards, so that what was written out is what is checked: its checkpoint is compared as one that was kept.
-        let (report, code) = match chain.check(Some(&note), true)? {
-            Verdict::Accepted(verified) => (verified.report().clone(), ExitCode::SUCCESS),
-            Verdict::SignerUnknown(report) => (*report, ExitCode::from(COULD_NOT)),
-            Verdict::Refused(refusals) => {
+        let judged = match chain.check(Some(&note), true)? {
+            Ok(judged) => judged,
+            Err(refusals) => {
                 refused(&refusals, output)?;
                 return Ok(ExitCode::FAILURE);
             }
@@ -54,10 +51,10 @@ impl Arguments {
         fs::rename(&part.0, &to).map_err(Failure::write(&to))?;
         let size = note.checkpoint.size;
         output.line(
-            || format!("{}: {size} entries, {}", plain(&to.display().to_string()), chain.signer(&report)),
-            || json!({"tree": to.display().to_string(), "size": size, "root": note.checkpoint.root.to_string(), "signer_from": chain.source()}),
+            || format!("{}: {size} entries, {}", plain(&to.display().to_string()), judged.signed_by()),
+            || json!({"tree": to.display().to_string(), "size": size, "root": note.checkpoint.root.to_string(), "signer_from": judged.source()}),
         )?;
-        Ok(code)
+        Ok(judged.code())
     }
 }
 

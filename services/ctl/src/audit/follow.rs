@@ -1,16 +1,15 @@
 //! `follow`: each entry once it is signed. What is new is checked against the checkpoint that was accepted before, so a
 //! chain that is exchanged or cut meanwhile is refused.
 
-use super::chain::{Source, Walk, Which, refused};
+use super::chain::{Walk, Which, refused};
 use super::show::{View, show};
 use crate::failure::Failure;
 use crate::output::Output;
 use clap::Args;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use secai_daemon::report::{COULD_NOT, Priority, say};
+use secai_daemon::report::{Priority, say};
 use secai_daemon::shutdown::Shutdown;
 use secai_verifier::audit::CHECKPOINT;
-use secai_verifier::audit::chain::Verdict;
 use secai_verifier::audit::checkpoint::{NOTE_BYTES_MAX, Note};
 use std::io;
 use std::path::Path;
@@ -41,22 +40,24 @@ impl Arguments {
         let mut seen = None;
         let mut from = self.from;
         let mut left_out = 0u64;
+        let mut code = ExitCode::SUCCESS;
         loop {
             let head = chain.store.read(CHECKPOINT, NOTE_BYTES_MAX as u64)?.ok().flatten();
             if seen.is_none() || seen != head {
-                let report = match chain.check(kept.as_ref(), false)? {
-                    Verdict::Accepted(verified) => verified.report().clone(),
-                    Verdict::SignerUnknown(report) => *report,
-                    Verdict::Refused(refusals) => {
+                let judged = match chain.check(kept.as_ref(), false)? {
+                    Ok(judged) => judged,
+                    Err(refusals) => {
                         refused(&refusals, output)?;
                         return Ok(ExitCode::FAILURE);
                     }
                 };
                 if seen.is_none() {
-                    say(Priority::Info, &chain.signer(&report));
+                    say(Priority::Info, &judged.signed_by());
                 }
+                let report = &judged.report;
+                code = judged.code();
                 let first = *from.get_or_insert(report.head.size);
-                walk.on(&chain.store, &report, report.head.size, self.view.payloads, |found, entry, signed| {
+                walk.on(&chain.store, report, report.head.size, self.view.payloads, |found, entry, signed| {
                     match (entry.seq >= first, self.view.takes(entry.kind)) {
                         (true, true) => show(found, entry, signed, self.view.payloads, output)?,
                         (true, false) => left_out += 1,
@@ -74,7 +75,7 @@ impl Arguments {
             }
         }
         say(Priority::Info, &format!("{left_out} entries left out by the filter"));
-        Ok(if chain.source == Source::Nobody { ExitCode::from(COULD_NOT) } else { ExitCode::SUCCESS })
+        Ok(code)
     }
 }
 

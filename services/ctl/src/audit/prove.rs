@@ -1,6 +1,6 @@
 //! `prove`: writes proofs that others check with `verify-release audit --proof`, which is done here first.
 
-use super::chain::{Source, Which, refused};
+use super::chain::{Which, refused};
 use crate::failure::Failure;
 use crate::files::write_new;
 use crate::output::{Output, plain};
@@ -31,7 +31,7 @@ impl Arguments {
     pub fn run(self, socket: &Path, output: &mut Output) -> Result<ExitCode, Failure> {
         let chain = self.which.open(socket)?;
         let proofs = prove(&chain.store, self.seq)?;
-        if chain.source == Source::Nobody {
+        if chain.keys.is_empty() {
             say(Priority::Warning, "whose signature is under the proof was not checked: give --trust");
         } else {
             let mut keys = chain.keys.clone();

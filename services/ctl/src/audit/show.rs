@@ -1,18 +1,15 @@
 //! `show`: a view on a chain that was checked as a whole. Whatever a filter leaves out is counted, so that nobody takes
 //! a part for the whole.
 
-use super::chain::{Chain, Source, Walk, Which, refused};
+use super::chain::{Chain, Judged, Walk, Which, refused};
 use crate::failure::Failure;
 use crate::output::{Output, plain};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
-use secai_daemon::report::COULD_NOT;
-use secai_verifier::audit::chain::Verdict;
 use secai_verifier::audit::entry::Entry;
 use secai_verifier::audit::payload::Payload;
 use secai_verifier::audit::read::{Found, read};
-use secai_verifier::audit::report::Report;
 use serde_json::{Map, Value, json};
 use std::path::Path;
 use std::process::ExitCode;
@@ -65,10 +62,9 @@ impl Arguments {
             return Err(Failure::Usage(what, "--until is the first entry that is not shown any more"));
         }
         let chain = self.which.open(socket)?;
-        let report = match chain.check(None, true)? {
-            Verdict::Accepted(verified) => verified.report().clone(),
-            Verdict::SignerUnknown(report) => *report,
-            Verdict::Refused(refusals) => {
+        let judged = match chain.check(None, true)? {
+            Ok(judged) => judged,
+            Err(refusals) => {
                 refused(&refusals, output)?;
                 if self.even_if_refused_show_anyway {
                     self.show_anyway(&chain, until, output)?;
@@ -76,10 +72,11 @@ impl Arguments {
                 return Ok(ExitCode::FAILURE);
             }
         };
+        let report = &judged.report;
         let mut walk = Walk::begin(&chain.store)?;
         let mut shown = 0;
         // Those before and after the range are read too: the root is over all of them.
-        walk.on(&chain.store, &report, report.entries, self.view.payloads, |found, entry, signed| {
+        walk.on(&chain.store, report, report.entries, self.view.payloads, |found, entry, signed| {
             if (self.from..until).contains(&entry.seq) && self.view.takes(entry.kind) {
                 shown += 1;
                 show(found, entry, signed, self.view.payloads, output)?;
@@ -87,12 +84,8 @@ impl Arguments {
             Ok(())
         })?;
         let left_out = report.entries.saturating_sub(walk.base()) - shown;
-        sum_up(&chain, &report, shown, left_out, output)?;
-        Ok(if chain.source == Source::Nobody || report.signer.is_none() {
-            ExitCode::from(COULD_NOT)
-        } else {
-            ExitCode::SUCCESS
-        })
+        sum_up(&judged, shown, left_out, output)?;
+        Ok(judged.code())
     }
 
     fn show_anyway(&self, chain: &Chain, until: u64, output: &mut Output) -> Result<(), Failure> {
@@ -128,14 +121,8 @@ pub fn show(
 ) -> Result<(), Failure> {
     let human = || {
         let data: Map<String, Value> = serde_json::from_str(entry.data).unwrap_or_default();
-        let mut text = format!(
-            "{:>7}  {}  {}({})  {}",
-            entry.seq,
-            entry.time.as_str(),
-            entry.writer,
-            entry.uid,
-            entry.kind
-        );
+        let mut text =
+            format!("{:>7}  {}  {}({})  {}", entry.seq, entry.time.as_str(), entry.writer, entry.uid, entry.kind);
         for (at, (key, value)) in data.iter().enumerate() {
             text.push_str(&format!("{}{}={}", if at == 0 { "  " } else { " " }, plain(key), short(value)));
         }
@@ -167,7 +154,8 @@ pub fn show(
 
 /// A value in few characters, in one word or in quotes.
 fn short(value: &Value) -> String {
-    let word = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-._:/@+".contains(c));
+    let word =
+        |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-._:/@+".contains(c));
     match value {
         Value::String(text) if word(text) => cut(text),
         other => cut(&other.to_string()),
@@ -189,14 +177,15 @@ fn readable(payload: &Payload) -> String {
     }
 }
 
-fn sum_up(chain: &Chain, report: &Report, shown: u64, left_out: u64, output: &mut Output) -> Result<(), Failure> {
+fn sum_up(judged: &Judged, shown: u64, left_out: u64, output: &mut Output) -> Result<(), Failure> {
+    let report = &judged.report;
     let human = || {
-        let word = if report.signer.is_some() { "accepted" } else { "consistent in itself" };
         let mut text = format!(
-            "{shown} shown, {left_out} left out by the filter\n{word}: {} entries, {} of them not signed yet\n{}",
+            "{shown} shown, {left_out} left out by the filter\n{}: {} entries, {} of them not signed yet\n{}",
+            judged.verdict(),
             report.entries,
             report.unsigned(),
-            chain.signer(report)
+            judged.signed_by()
         );
         for remark in &report.remarks {
             text.push_str(&format!("\nnote: {}", plain(&remark.to_string())));
@@ -205,11 +194,11 @@ fn sum_up(chain: &Chain, report: &Report, shown: u64, left_out: u64, output: &mu
     };
     let json = || {
         json!({
-            "verdict": if report.signer.is_some() { "accepted" } else { "consistent in itself, signer unknown" },
+            "verdict": judged.verdict(),
             "chain": report.head.origin,
             "head": {"size": report.head.size, "root": report.head.root.to_string()},
-            "signer": report.signer.as_ref().map(ToString::to_string),
-            "signer_from": chain.source(),
+            "signer": judged.signer(),
+            "signer_from": judged.source(),
             "entries": report.entries, "unsigned": report.unsigned(), "shown": shown, "left_out": left_out,
             "notes": report.remarks.iter().map(ToString::to_string).collect::<Vec<_>>(),
         })
