@@ -40,16 +40,22 @@ pub fn for_tests(here: &Surroundings) -> Outcome {
     compose(here, &here.out, &out)
 }
 
-fn compose(here: &Surroundings, out: &Path, arguments: &[String]) -> Outcome {
+/// Compiles what people run, as they would get it; tests run these too.
+pub fn compile_programs() -> Command {
     let mut compile = Command::new(cargo());
-    compile.args(["build", "--release", "--locked", "--package", "secai-builder", "--package", "secai-verifier"]);
+    compile.args(["build", "--release", "--locked"]);
+    compile.args(["secai-builder", "secai-verifier", "secai-ctl"].map(|package| format!("--package={package}")));
+    compile
+}
+
+fn compose(here: &Surroundings, out: &Path, arguments: &[String]) -> Outcome {
     let Some(mut build) = as_root(&here.program("secai-build")) else {
         return Outcome::Skipped("composing needs root, and there is no sudo here".to_owned());
     };
     build.args(["build", "recipes/minimal.yml"]).args(arguments);
     let mut verify = Command::new(here.program("verify-release"));
     verify.arg("bundle").arg(out.join("minimal/6-bundle")).arg("--trust").arg(out.join("minimal/trust"));
-    let outcome = step::run_all([compile, build, verify].map(|mut command| {
+    let outcome = step::run_all([compile_programs(), build, verify].map(|mut command| {
         command.current_dir(&here.top);
         command
     }));

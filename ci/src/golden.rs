@@ -2,14 +2,14 @@
 
 use std::process::Command;
 
+use crate::compose::compile_programs;
 use crate::step::{self, Outcome};
 use crate::surroundings::{Surroundings, cargo};
 use crate::test::for_tests;
 
 /// Without this step the same test compares.
 pub fn run(here: &Surroundings) -> Outcome {
-    let mut compile = Command::new(cargo());
-    compile.args(["build", "--release", "--locked", "--package", "secai-builder", "--package", "secai-verifier"]);
+    let mut compile = compile_programs();
     compile.current_dir(&here.top);
     let mut write = Command::new(cargo());
     write.args(["test", "--locked", "--package", "secai-tests", "--test", "golden"]).env("SECAI_GOLDEN", "write");
