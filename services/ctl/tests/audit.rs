@@ -10,6 +10,7 @@ use secai_daemon::packet::{Buffer, Received};
 use secai_verifier::audit::checkpoint::{Checkpoint, Note, VerifierKey, origin};
 use secai_verifier::audit::entry::{Entry, Moment, genesis};
 use secai_verifier::audit::tree::{Frontier, leaf};
+use secai_verifier::audit::{SEGMENT_ENTRIES, segment_path, tile_path};
 use secai_verifier::digest::Digest;
 use serde_json::{Value, json};
 use std::fs::{self, File};
@@ -36,8 +37,11 @@ fn vectors() -> PathBuf {
 struct Chain {
     folder: PathBuf,
     secret: SigningKey,
+    /// Lines of the segment that are not in its file yet.
     lines: Vec<u8>,
     tree: Frontier,
+    leaves: Vec<Digest>,
+    upper: Vec<(u64, Digest)>,
     prev: Digest,
 }
 
@@ -46,7 +50,7 @@ impl Chain {
         fs::create_dir_all(folder.join("seg")).unwrap();
         let secret = SigningKey::from_bytes(&[7; 32]);
         let prev = genesis(&origin(&secret.verifying_key().to_bytes()));
-        Self { folder, secret, lines: Vec::new(), tree: Frontier::new(), prev }
+        Self { folder, secret, lines: Vec::new(), tree: Frontier::new(), leaves: Vec::new(), upper: Vec::new(), prev }
     }
 
     fn key(&self) -> VerifierKey {
@@ -54,19 +58,50 @@ impl Chain {
         VerifierKey::new(&origin(&public), &public).unwrap()
     }
 
-    /// Appends and writes, without signing.
+    /// Appends; tiles are written as they fill up.
     fn add(&mut self, kind: &str, data: &str) {
         let seq = self.tree.size();
+        if seq.is_multiple_of(SEGMENT_ENTRIES) {
+            self.flush();
+        }
         let time = Moment::from_micros(1_795_381_200_000_000 + seq);
         let (writer, uid) = ("audit", 956);
         let entry = Entry { seq, prev: self.prev, time, boot: 1, mono: seq, writer, uid, kind, data, payload: None };
-        let mut line = Vec::new();
-        entry.render(&mut line);
-        self.prev = Digest::of(&line);
-        self.tree.push(leaf(&line));
-        self.lines.extend(&line);
+        let at = self.lines.len();
+        entry.render(&mut self.lines);
+        let line = &self.lines[at..];
+        self.prev = Digest::of(line);
+        let folder = &self.folder;
+        let put = |level: u32, index: u64, hash: Digest| {
+            let path = folder.join(tile_path(level / 8, index / 256));
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            File::options().append(true).create(true).open(path).unwrap().write_all(hash.as_bytes()).unwrap();
+        };
+        let own = leaf(line);
+        self.leaves.push(own);
+        if self.leaves.len() == 256 {
+            self.leaves.drain(..).for_each(|hash| put(0, seq, hash));
+        }
+        let upper = &mut self.upper;
+        self.tree.push_with(own, |level, index, hash| {
+            // Above them one only: it is full when the first segment is.
+            if level == 8 {
+                upper.push((index, hash));
+            }
+        });
+        if self.upper.len() == 256 {
+            self.upper.drain(..).for_each(|(index, hash)| put(8, index, hash));
+        }
         self.lines.push(b'\n');
-        fs::write(self.folder.join("seg/000000000000.jsonl"), &self.lines).unwrap();
+    }
+
+    /// Writes without signing.
+    fn flush(&mut self) {
+        if let Some(last) = self.tree.size().checked_sub(1) {
+            let path = self.folder.join(segment_path(last / SEGMENT_ENTRIES * SEGMENT_ENTRIES));
+            File::options().append(true).create(true).open(path).unwrap().write_all(&self.lines).unwrap();
+            self.lines.clear();
+        }
     }
 
     fn note(&self) -> Note {
@@ -76,7 +111,8 @@ impl Chain {
         Note::sealed(checkpoint, &key, &signature)
     }
 
-    fn sign(&self) {
+    fn sign(&mut self) {
+        self.flush();
         let part = self.folder.with_extension("part");
         fs::write(&part, self.note().render()).unwrap();
         fs::rename(part, self.folder.join("checkpoint")).unwrap();
@@ -267,6 +303,53 @@ fn a_copy_is_shown_by_whose_key_it_is() {
 }
 
 #[test]
+fn borders_of_segments_and_removed_ones_are_nothing_special() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut chain = Chain::new(folder.path().join("chain"));
+    (0..SEGMENT_ENTRIES + 3).for_each(|_| chain.add("svc.state", STATE));
+    chain.sign();
+    let daemon = FakeDaemon::new(&chain.folder, &chain.key().to_string(), false, no);
+    let across = ran(&mut daemon.command(&["show", "--from", "65534", "--until", "65538"]));
+    across.has(0, &["\n  65536  ", "\n  65537  ", "4 shown, 65535 left out", "65539 entries"], &[]);
+    assert!(across.out.starts_with("  65534  "), "{across:?}");
+    chain.add("audit.prune", r#"{"until":65536}"#);
+    chain.sign();
+    fs::remove_file(chain.folder.join(segment_path(0))).unwrap();
+    let rest = ran(&mut daemon.command(&["show"]));
+    rest.has(0, &["audit.prune  until=65536\n4 shown, 0 left out", "note: the entries before 65536 were removed"], &[]);
+    fs::remove_file(chain.folder.join("tile/1/000")).unwrap();
+    fs::write(chain.folder.join("tile/0/000"), [7; 256 * 32]).unwrap();
+    ran(&mut daemon.command(&["show"])).has(1, &["refused\n"], &[]);
+}
+
+#[test]
+fn a_busy_writer_is_no_reason_to_refuse() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut chain = Chain::new(folder.path().join("chain"));
+    chain.add("svc.state", STATE);
+    chain.sign();
+    let daemon = FakeDaemon::new(&chain.folder, &chain.key().to_string(), false, no);
+    let writer = thread::spawn(move || {
+        // Bounded: a chain that grows without end is read without end.
+        for _ in 0..400 {
+            (0..5).for_each(|_| chain.add("svc.state", STATE));
+            chain.flush();
+            (0..5).for_each(|_| chain.add("svc.state", STATE));
+            chain.sign();
+            thread::sleep(Duration::from_millis(2));
+        }
+    });
+    let mut looks = 0;
+    while !writer.is_finished() {
+        let said = ran(&mut daemon.command(&["show", "--kind", "audit.stop"]));
+        said.has(0, &["0 shown", "accepted"], &[]);
+        looks += 1;
+    }
+    assert!(looks > 3, "{looks} looks at a chain that was being written");
+    writer.join().unwrap();
+}
+
+#[test]
 fn what_is_refused_is_not_shown_unless_one_insists() {
     let (_folder, trust, chain) = copies();
     let path = chain.join("seg/000000000000.jsonl");
@@ -343,9 +426,12 @@ fn follow_ends_quietly_when_nobody_reads_and_loudly_when_the_chain_is_cut() {
 
     let (mut child, mut out) = following(daemon.command(&["follow", "--from", "2"]));
     assert!(line(&mut out).starts_with("      2  "));
-    let mut shorter = Chain::new(chain.folder.clone());
+    let mut shorter = Chain::new(folder.path().join("shorter"));
     (0..2).for_each(|_| shorter.add("svc.state", STATE));
     shorter.sign();
+    for name in [segment_path(0), "checkpoint".to_owned()] {
+        fs::rename(shorter.folder.join(&name), chain.folder.join(&name)).unwrap();
+    }
     assert_eq!(line(&mut out), "refused\n");
     assert!(line(&mut out).starts_with("HeadOlderThanWitnessed: "));
     assert_eq!(ended(&mut child).0, Some(1));
@@ -405,10 +491,9 @@ fn export_is_there_as_a_whole_or_not_at_all() {
 
 /// A note over the vectors' key would need its private half: this is the other chain's.
 fn signed() -> Chain {
-    let folder = std::env::temp_dir().join(format!("secaictl-signed-{}", std::process::id()));
-    let mut chain = Chain::new(folder.clone());
+    let folder = tempfile::tempdir().unwrap();
+    let mut chain = Chain::new(folder.path().to_owned());
     chain.add("svc.state", STATE);
-    fs::remove_dir_all(folder).unwrap();
     chain
 }
 
