@@ -164,9 +164,15 @@ fn what_is_forbidden_fails_inside_and_only_inside() {
         assert_eq!(tried("inside"), format!("errno {}", attempt.refused), "{}: inside", attempt.name);
         if attempt.root && !may_be_root {
             skipped(&format!("{}: the attempt outside needs root", attempt.name));
-        } else {
-            assert_eq!(tried("outside"), "done", "{}: outside, where nothing forbids it", attempt.name);
+            continue;
         }
+        let outside = tried("outside");
+        // The kernel lets nobody make one from within a chroot, root neither.
+        if attempt.name.contains("user namespace") && is_root && outside == format!("errno {}", libc::EPERM) {
+            skipped(&format!("{}: a chroot forbids it outside too", attempt.name));
+            continue;
+        }
+        assert_eq!(outside, "done", "{}: outside, where nothing forbids it", attempt.name);
     }
 }
 
