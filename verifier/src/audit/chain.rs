@@ -174,7 +174,8 @@ impl Check<'_> {
     fn verdict(&self, report: Report) -> Verdict {
         match self.trusted {
             Some(_) => Verdict::Accepted(Box::new(VerifiedChain(report))),
-            None => Verdict::SignerUnknown(Box::new(report)),
+            // A key that the chain itself names says nothing about whose it is.
+            None => Verdict::SignerUnknown(Box::new(Report { signer: None, ..report })),
         }
     }
 

@@ -59,7 +59,7 @@ impl Listing {
     }
 
     /// A name of the right form that leads to something of the wrong type.
-    fn expect(&mut self, found: FileType, expected: FileType, path: &str) -> bool {
+    fn admit(&mut self, found: FileType, expected: FileType, path: &str) -> bool {
         if found == expected {
             return true;
         }
@@ -176,14 +176,14 @@ impl Store {
         let mut listing = Listing::default();
         for (name, found) in self.names("")? {
             match name.as_str() {
-                CHECKPOINT | CHECKPOINTS_LOG | EPOCHS_KEPT => drop(listing.expect(found, FileType::RegularFile, &name)),
+                CHECKPOINT | CHECKPOINTS_LOG | EPOCHS_KEPT => drop(listing.admit(found, FileType::RegularFile, &name)),
                 SEGMENTS_DIR => {
-                    if listing.expect(found, FileType::Directory, &name) {
+                    if listing.admit(found, FileType::Directory, &name) {
                         self.list_segments(&mut listing)?;
                     }
                 }
                 TILES_DIR => {
-                    if listing.expect(found, FileType::Directory, &name) && tiles {
+                    if listing.admit(found, FileType::Directory, &name) && tiles {
                         self.list_tiles(TILES_DIR, &mut listing)?;
                     }
                 }
@@ -200,12 +200,12 @@ impl Store {
             let first = first.filter(|first| first.is_multiple_of(SEGMENT_ENTRIES));
             match first {
                 Some(first) if path == segment_path(first) => {
-                    if listing.expect(found, FileType::RegularFile, &path) {
+                    if listing.admit(found, FileType::RegularFile, &path) {
                         listing.segments.insert(first);
                     }
                 }
                 Some(first) if path == payload_path(first) => {
-                    if listing.expect(found, FileType::RegularFile, &path) {
+                    if listing.admit(found, FileType::RegularFile, &path) {
                         listing.payloads.insert(first);
                     }
                 }
@@ -223,11 +223,11 @@ impl Store {
             let level = path == TILES_DIR && (0..TILE_LEVELS).any(|level| name == level.to_string());
             let group = path != TILES_DIR && name.strip_prefix('x').is_some_and(digits);
             if level || group {
-                if listing.expect(found, FileType::Directory, &below) {
+                if listing.admit(found, FileType::Directory, &below) {
                     self.list_tiles(&below, listing)?;
                 }
             } else if path != TILES_DIR && digits(&name) {
-                listing.expect(found, FileType::RegularFile, &below);
+                listing.admit(found, FileType::RegularFile, &below);
             } else {
                 listing.foreign(below);
             }
