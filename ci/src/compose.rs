@@ -44,7 +44,9 @@ pub fn for_tests(here: &Surroundings) -> Outcome {
 pub fn compile_programs() -> Command {
     let mut compile = Command::new(cargo());
     compile.args(["build", "--release", "--locked"]);
-    compile.args(["secai-builder", "secai-verifier", "secai-ctl"].map(|package| format!("--package={package}")));
+    compile.args(
+        ["secai-builder", "secai-verifier", "secai-ctl", "secai-audit"].map(|package| format!("--package={package}")),
+    );
     compile
 }
 

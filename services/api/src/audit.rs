@@ -129,6 +129,8 @@ pub struct Status {
     pub gap: bool,
     /// Is there too little room for all but the most important kinds?
     pub disk_full: bool,
+    /// Does the writer hear from systemd which services start and stop?
+    pub hears_systemd: bool,
 }
 
 /// Why a request is refused.

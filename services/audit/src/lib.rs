@@ -2,6 +2,7 @@
 //! the caller that the kernel names, and acknowledges them when they are on the disk.
 //!
 //! Requests ([`serve`]) → [`decide`] → [`writer`] (a batch: what queued up during the last sync) → [`disk`] → acknowledgements.
+//! What systemd says of the services comes in between ([`systemd`] → [`states`] → [`serve`]).
 //! [`recover`] puts back in order what a crash left; [`keys`] holds the one private key.
 //!
 //! This service never changes or removes an entry, never writes what a caller says about itself, and never goes on
@@ -13,5 +14,7 @@ pub mod disk;
 pub mod keys;
 pub mod recover;
 pub mod serve;
+pub mod states;
+pub mod systemd;
 pub mod witness;
 pub mod writer;

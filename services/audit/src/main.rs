@@ -4,13 +4,15 @@ use clap::{Args, Parser, Subcommand};
 use secai_audit::config::{self, PAGES};
 use secai_audit::recover::{Found, Places, open};
 use secai_audit::serve::{self, ServeError};
+use secai_audit::systemd::Systemd;
 use secai_audit::witness::{self, WitnessError};
-use secai_audit::writer::WriteError;
+use secai_audit::writer::{OWN_NAME, WriteError};
 use secai_daemon::listen::{ListenError, Listener, Passed, bind_without_systemd};
 use secai_daemon::readiness::Readiness;
 use secai_daemon::report::{Hint, Priority, fail, say};
 use secai_daemon::sandbox::{Sandbox, SandboxError};
 use secai_daemon::shutdown::Shutdown;
+use secai_verifier::service::Services;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -82,6 +84,8 @@ enum Failure {
     Serve(#[from] ServeError),
     #[error("cannot watch for signals")]
     Signals(#[from] std::io::Error),
+    #[error("cannot begin to listen to systemd")]
+    Systemd(#[source] std::io::Error),
     #[error(transparent)]
     Witness(#[from] WitnessError),
 }
@@ -114,8 +118,20 @@ impl Serve {
         report(&found);
         let holds = Sandbox::new().writing(&self.state).writing(&self.keys).enter()?;
         say(Priority::Info, &format!("{} entries; {holds}", writer.size()));
-        serve::run(writer, &services, &listener, &shutdown, &Readiness::from_environment())?;
+        // Threads only now: what was given up holds for them too.
+        let systemd = self.systemd(&services)?;
+        serve::run(writer, &services, &listener, &shutdown, &Readiness::from_environment(), systemd.as_ref())?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Not for a writer beside systemd: its services are not this machine's.
+    fn systemd(&self, services: &Services) -> Result<Option<Systemd>, Failure> {
+        if self.listen_without_systemd.is_some() {
+            return Ok(None);
+        }
+        // It says itself when it starts and stops.
+        let others = services.pages().iter().filter(|page| page.name != OWN_NAME);
+        Systemd::listen(others.map(|page| page.unit.clone()).collect()).map(Some).map_err(Failure::Systemd)
     }
 
     fn socket(&self) -> Result<Listener, ListenError> {

@@ -5,6 +5,8 @@
 
 use crate::decide::{Allowed, Standing, decide};
 use crate::disk::Keep;
+use crate::states::States;
+use crate::systemd::{Heard, Systemd};
 use crate::writer::{Pending, WriteError, Writer};
 use rustix::event::epoll;
 use rustix::fs::{Mode, OFlags};
@@ -13,6 +15,7 @@ use secai_daemon::listen::Listener;
 use secai_daemon::packet::{Buffer, Connection, PacketError, Received};
 use secai_daemon::peer::Peer;
 use secai_daemon::readiness::Readiness;
+use secai_daemon::report::{Priority, say};
 use secai_daemon::shutdown::Shutdown;
 use secai_verifier::audit::kind::Class;
 use secai_verifier::service::Services;
@@ -46,7 +49,8 @@ pub enum ServeError {
 
 const LISTENER: u64 = 0;
 const SHUTDOWN: u64 = 1;
-const FIRST_CONNECTION: u64 = 2;
+const SYSTEMD: u64 = 2;
+const FIRST_CONNECTION: u64 = 3;
 
 struct Client {
     connection: Connection,
@@ -65,6 +69,8 @@ struct Server<'a> {
     written: BTreeMap<String, u64>,
     refused: BTreeMap<String, u64>,
     low: bool,
+    states: States,
+    hears_systemd: bool,
     unsigned_since: Option<Instant>,
 }
 
@@ -78,10 +84,12 @@ pub fn run(
     listener: &Listener,
     shutdown: &Shutdown,
     readiness: &Readiness,
+    systemd: Option<&Systemd>,
 ) -> Result<(), ServeError> {
     let wait = |errno: rustix::io::Errno| ServeError::Wait(errno.into());
     let poll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(wait)?;
-    for (descriptor, token) in [(listener.as_fd(), LISTENER), (shutdown.as_fd(), SHUTDOWN)] {
+    let own = [(listener.as_fd(), LISTENER), (shutdown.as_fd(), SHUTDOWN)];
+    for (descriptor, token) in own.into_iter().chain(systemd.map(|systemd| (systemd.as_fd(), SYSTEMD))) {
         epoll::add(&poll, descriptor, epoll::EventData::new_u64(token), epoll::EventFlags::IN).map_err(wait)?;
     }
     let mut server = Server {
@@ -95,6 +103,8 @@ pub fn run(
         written: BTreeMap::new(),
         refused: BTreeMap::new(),
         low: false,
+        states: States::default(),
+        hears_systemd: false,
         unsigned_since: None,
     };
     let mut buffer = Buffer::new();
@@ -117,6 +127,7 @@ pub fn run(
             match event.data.u64() {
                 LISTENER => server.accept(listener)?,
                 SHUTDOWN => asked = true,
+                SYSTEMD => systemd.into_iter().flat_map(Systemd::take).try_for_each(|heard| server.hear(heard))?,
                 token => server.take(token, &mut buffer)?,
             }
         }
@@ -153,6 +164,26 @@ impl Server<'_> {
             let added = epoll::add(&self.poll, &connection, epoll::EventData::new_u64(token), flags);
             added.map_err(|errno| ServeError::Wait(errno.into()))?;
             self.clients.insert(token, Client { connection, uid: peer.uid });
+        }
+        Ok(())
+    }
+
+    /// Records what systemd says, with the next batch.
+    fn hear(&mut self, heard: Heard) -> Result<(), ServeError> {
+        match heard {
+            Heard::Listening => {
+                self.hears_systemd = true;
+                say(Priority::Info, "systemd says which services start and stop");
+            }
+            Heard::Nothing(why) => {
+                self.hears_systemd = false;
+                say(Priority::Error, &format!("which services start and stop is not recorded now: {why}"));
+            }
+            Heard::Unit(unit, seen) => {
+                for state in self.states.take(&unit, seen) {
+                    self.batch.push(Pending::own(&state)?);
+                }
+            }
         }
         Ok(())
     }
@@ -298,6 +329,7 @@ impl Server<'_> {
             refused: self.refused.clone(),
             gap: self.writer.gap().is_some(),
             disk_full: self.low,
+            hears_systemd: self.hears_systemd,
         }
     }
 

@@ -160,6 +160,7 @@ impl FakeDaemon {
                             refused: [("not_allowed".to_owned(), 2)].into(),
                             gap,
                             disk_full: false,
+                            hears_systemd: true,
                         }),
                         other => {
                             kept.lock().unwrap().push(serde_json::to_value(other).unwrap());

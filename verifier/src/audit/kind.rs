@@ -144,7 +144,7 @@ kinds! {
         until: u64,
     }
     ServiceState "svc.state" Async None "a service started, stopped or failed" {
-        /// State before, as systemd names it.
+        /// State before, as systemd names it; `unseen` where the writer had not looked yet.
         from: String,
         /// How it ended, as systemd names it (`success` while it runs).
         result: String,

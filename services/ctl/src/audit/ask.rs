@@ -70,6 +70,7 @@ pub fn status(socket: &Path, output: &mut Output) -> Result<ExitCode, Failure> {
         };
         let gap = "begins with a gap that nobody acknowledged: see `secaictl audit acknowledge`";
         let full = "too little room for all but the most important entries";
+        let deaf = "nothing is heard from systemd: starts and stops are not recorded";
         [
             ("entries", format!("{}, {} of them signed", status.size, status.signed)),
             ("key", format!("{key}, epoch {}", status.epoch)),
@@ -77,6 +78,7 @@ pub fn status(socket: &Path, output: &mut Output) -> Result<ExitCode, Failure> {
             ("refused", counts(&status.refused)),
             ("chain", if status.gap { gap } else { "no unacknowledged gap" }.to_owned()),
             ("disk", if status.disk_full { full } else { "enough room" }.to_owned()),
+            ("services", if status.hears_systemd { "starts and stops are recorded" } else { deaf }.to_owned()),
         ]
         .map(|(word, value)| format!("{word:<8} {value}"))
         .join("\n")
