@@ -55,7 +55,8 @@ fn best(what: &str, mut run: impl FnMut()) -> Duration {
 }
 
 fn judged(dir: &Path, key: &VerifierKey, from: Option<&Note>, threads: NonZeroUsize) -> Report {
-    let options = Options { trusted: std::slice::from_ref(key), witnessed: from, full: false, threads };
+    let trusted = std::slice::from_ref(key);
+    let options = Options { trusted, witnessed: from, cosigners: &[], full: false, threads };
     match check(&Store::open(dir).unwrap(), &options).unwrap() {
         Verdict::Accepted(chain) => chain.report().clone(),
         other => panic!("{other:?}"),

@@ -1,8 +1,10 @@
 //! The audit chain (`spec/audit-chain.md`): what an entry, a link, a tree, a checkpoint and a proof are, and whether a
 //! chain of them holds. Written by `secai-audit` through the same types that read it here.
 
+pub mod add_checkpoint;
 pub mod chain;
 pub mod checkpoint;
+pub mod cosignature;
 pub mod entry;
 mod epochs;
 pub mod export;

@@ -18,7 +18,7 @@ pub enum Command {
     Bundle(bundle::Arguments),
     /// Judge an audit chain, as a directory of files, or proofs from one
     #[command(
-        after_help = "Examples:\n  verify-release audit /var/lib/secure-ai/audit --trust /etc/secure-ai/trust\n  verify-release audit chain --trust trust --from checkpoint.of-yesterday\n  verify-release audit --proof 7.tlog-proof --trust trust\n  verify-release audit audit.jsonl --as python-hmac-chain --key-file audit.key"
+        after_help = "Examples:\n  verify-release audit /var/lib/secure-ai/audit --trust /etc/secure-ai/trust\n  verify-release audit chain --trust trust --from checkpoint.of-yesterday\n  verify-release audit chain --trust trust --from cosigned --witness ada.vkey\n  verify-release audit --proof 7.tlog-proof --trust trust\n  verify-release audit audit.jsonl --as python-hmac-chain --key-file audit.key"
     )]
     Audit(audit::Arguments),
     /// Say what a refusal means and what to do about it

@@ -8,7 +8,8 @@ use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::audit::checkpoint::{Note, NoteError, VerifierKey};
+use crate::audit::checkpoint::{NamedKey, Note, NoteError, VerifierKey};
+use crate::audit::cosignature::CosignerKey;
 use crate::audit::python_hmac_chain::{KEY_BYTES, Key};
 use crate::layout::{BLOBS_DIR, CERTIFICATE_ENDING, CHAIN_KEY_ENDING, DIRS, PUBLIC_KEY_ENDING, ROLES};
 use crate::limits::{BUNDLE_FILES_MAX, TRUST_FILE_BYTES_MAX, TRUST_FILES_MAX};
@@ -78,10 +79,10 @@ impl Fault {
                 "give the directory that holds SHA256SUMS and release.json, or seg/ and checkpoint; for --trust the one that holds keys",
             ),
             Self::Trust { .. } | Self::TrustTooLarge { .. } => Some(
-                "a trust directory holds roles.yml, a .pub file for every key it names, and .asc certificates; for audit chains .vkey files",
+                "a trust directory holds roles.yml, a .pub file for every key it names, and .asc certificates; for audit chains .vkey files; a witness's key is given with --witness",
             ),
             Self::Checkpoint { .. } => {
-                Some("give the file exactly as it was kept: five lines, the last one a signature")
+                Some("give the file exactly as it was kept: three lines, a blank one, and signatures")
             }
             Self::LogKey { .. } => {
                 Some("it is a regular file of 32 to 4096 bytes that only its owner may write, and no link")
@@ -250,13 +251,27 @@ pub fn load_chain_keys(directory: &Path) -> Result<Vec<VerifierKey>, Fault> {
     if !std::fs::metadata(directory).map_err(Fault::unreadable(directory))?.is_dir() {
         return Err(Fault::NotADirectory { path: directory.to_owned() });
     }
-    let read = |path: PathBuf| {
-        let bytes = read_trust_file(&path)?;
-        let text = str::from_utf8(&bytes).map_err(|_| NoteError::Key("it is not UTF-8"));
-        text.and_then(|text| text.strip_suffix('\n').unwrap_or(text).parse())
-            .map_err(|error| trust_fault(&path)(TrustError::ChainKey(error)))
-    };
-    trust_files(directory, &[CHAIN_KEY_ENDING])?.into_iter().map(read).collect()
+    trust_files(directory, &[CHAIN_KEY_ENDING])?.iter().map(|path| load_named_key(path)).collect()
+}
+
+/// Reads the verifier keys of witnesses, one line each. A key under two names would be one witness that counts as two.
+pub fn load_cosigner_keys(paths: &[PathBuf]) -> Result<Vec<CosignerKey>, Fault> {
+    let mut keys: Vec<CosignerKey> = Vec::new();
+    for path in paths {
+        let key: CosignerKey = load_named_key(path)?;
+        if keys.iter().any(|other| other.public() == key.public()) {
+            return Err(trust_fault(path)(TrustError::ChainKey(NoteError::Key("another witness has the same"))));
+        }
+        keys.push(key);
+    }
+    Ok(keys)
+}
+
+fn load_named_key<const TYPE: u8>(path: &Path) -> Result<NamedKey<TYPE>, Fault> {
+    let bytes = read_trust_file(path)?;
+    let text = str::from_utf8(&bytes).map_err(|_| NoteError::Key("it is not UTF-8"));
+    text.and_then(|text| text.strip_suffix('\n').unwrap_or(text).parse())
+        .map_err(|error| trust_fault(path)(TrustError::ChainKey(error)))
 }
 
 /// Reads a checkpoint that somebody kept: as much outside of the chain as trust is.

@@ -91,7 +91,8 @@ pub fn look(socket: &Path, state: &Path) -> Result<Seen, WitnessError> {
     let before = read_file(&head, NOTE_BYTES_MAX as u64)?;
     let before = before.map(|bytes| Note::parse(&bytes).map_err(|_| unusable(&head))).transpose()?;
     let trusted = [device];
-    let options = Options { trusted: &trusted, witnessed: before.as_ref(), full: false, threads: NonZeroUsize::MIN };
+    let (trusting, threads) = (&trusted[..], NonZeroUsize::MIN);
+    let options = Options { trusted: trusting, witnessed: before.as_ref(), cosigners: &[], full: false, threads };
     let report = match check(&store, &options)? {
         Verdict::Accepted(verified) => verified.report().clone(),
         Verdict::SignerUnknown(_) => return alarm(state, "the chain is signed by another device's key"),

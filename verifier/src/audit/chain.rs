@@ -12,7 +12,8 @@ use std::num::NonZeroUsize;
 use absences::Absences;
 use scanning::{Plan, scan_all};
 
-use super::checkpoint::{Note, VerifierKey};
+use super::checkpoint::{Note, NoteError, VerifierKey};
+use super::cosignature::{Cosignature, CosignerKey};
 use super::entry::genesis;
 use super::epochs::{self, Ending, Epochs, First};
 use super::prefix::{Prefix, leaves_of, place_of};
@@ -39,6 +40,8 @@ pub struct Options<'a> {
     pub trusted: &'a [VerifierKey],
     /// A checkpoint that somebody else kept.
     pub witnessed: Option<&'a Note>,
+    /// Witnesses each of which must have cosigned it.
+    pub cosigners: &'a [CosignerKey],
     /// Read everything, a kept checkpoint or not.
     pub full: bool,
     /// Threads that read segments.
@@ -137,7 +140,11 @@ fn look_at(store: &Store, options: &Options<'_>, last_look: bool) -> Result<Opti
         findings.add(ChainRefusal::WitnessedChainIsAnother { origin, kept });
         return Ok(Some(Verdict::Refused(findings.into_vec())));
     }
-    let check = Check { store, options, inputs, trusted };
+    let cosigned = cosigned(options, &mut findings);
+    if cosigned.len() < options.cosigners.len() {
+        return Ok(Some(Verdict::Refused(findings.into_vec())));
+    }
+    let check = Check { store, options, inputs, trusted, cosigned };
     let mut because = None;
     if let Some(kept) = options.witnessed.filter(|_| incremental) {
         match check.plan_from(kept)? {
@@ -163,11 +170,26 @@ fn look_at(store: &Store, options: &Options<'_>, last_look: bool) -> Result<Opti
     Ok(Some(if refusals.is_empty() { check.verdict(report) } else { Verdict::Refused(refusals) }))
 }
 
+/// What the witnesses that are asked for say of the kept checkpoint; a finding for each that does not.
+fn cosigned(options: &Options<'_>, findings: &mut Findings<ChainRefusal>) -> Vec<Cosignature> {
+    let size = options.witnessed.map_or(0, |note| note.checkpoint.size);
+    let said = |by: &CosignerKey| {
+        let witness = by.name().to_owned();
+        match options.witnessed.map(|note| note.cosigned(by)) {
+            Some(Ok(cosignature)) => Ok(cosignature),
+            Some(Err(NoteError::BadSignature(_))) => Err(ChainRefusal::CosignatureInvalid { witness, size }),
+            Some(Err(_)) | None => Err(ChainRefusal::WitnessDidNotCosign { witness, size }),
+        }
+    };
+    options.cosigners.iter().filter_map(|by| said(by).map_err(|refusal| findings.add(refusal)).ok()).collect()
+}
+
 struct Check<'a> {
     store: &'a Store,
     options: &'a Options<'a>,
     inputs: Inputs,
     trusted: Option<&'a VerifierKey>,
+    cosigned: Vec<Cosignature>,
 }
 
 impl Check<'_> {
@@ -320,6 +342,7 @@ impl Check<'_> {
             entries: fold.entries,
             last: fold.edge.map(|edge| edge.time),
             witnessed: kept,
+            cosigned: self.cosigned.clone(),
             payloads: fold.payloads,
             forgotten,
             remarks,

@@ -24,6 +24,8 @@ pub const NOTE_SIGNATURES_MAX: usize = 64;
 const ORIGIN: &str = "secai-os.local/audit/";
 /// Signature type Ed25519 of c2sp.org/signed-note.
 const ED25519: u8 = 1;
+/// Signature type of a cosignature, c2sp.org/tlog-cosignature.
+pub(super) const COSIGNATURE: u8 = 4;
 
 /// The origin of a chain whose epoch 0 has this key; the name of all of its keys.
 pub fn origin(first: &[u8; 32]) -> String {
@@ -66,14 +68,17 @@ impl Checkpoint {
     }
 }
 
-/// A key that signs checkpoints: `NAME+HASH+BASE64`.
+/// An Ed25519 key under a name, for signatures of one type: `NAME+HASH+BASE64`. The type is part of its hash.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VerifierKey {
+pub struct NamedKey<const TYPE: u8> {
     name: String,
     key: VerifyingKey,
 }
 
-impl VerifierKey {
+/// A key that signs checkpoints: a log's.
+pub type VerifierKey = NamedKey<ED25519>;
+
+impl<const TYPE: u8> NamedKey<TYPE> {
     /// A public key under a name.
     ///
     /// # Errors
@@ -99,26 +104,32 @@ impl VerifierKey {
         self.key.as_bytes()
     }
 
+    /// Is this its signature over the message?
+    pub(super) fn holds(&self, message: &[u8], signature: &[u8]) -> bool {
+        // Strict: no signature that two implementations judge differently.
+        Signature::from_slice(signature).is_ok_and(|signature| self.key.verify_strict(message, &signature).is_ok())
+    }
+
     /// First four bytes of SHA-256(name ‖ 0x0A ‖ type ‖ key).
     pub fn id(&self) -> [u8; 4] {
         let mut hasher = Sha256::new();
         hasher.update(self.name.as_bytes());
-        hasher.update([b'\n', ED25519]);
+        hasher.update([b'\n', TYPE]);
         hasher.update(self.key.as_bytes());
         let digest: [u8; 32] = hasher.finalize().into();
         digest.first_chunk().copied().unwrap_or_default()
     }
 }
 
-impl fmt::Display for VerifierKey {
+impl<const TYPE: u8> fmt::Display for NamedKey<TYPE> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut bytes = vec![ED25519];
+        let mut bytes = vec![TYPE];
         bytes.extend(self.key.as_bytes());
         write!(f, "{}+{:08x}+{}", self.name, u32::from_be_bytes(self.id()), STANDARD.encode(bytes))
     }
 }
 
-impl FromStr for VerifierKey {
+impl<const TYPE: u8> FromStr for NamedKey<TYPE> {
     type Err = NoteError;
 
     fn from_str(text: &str) -> Result<Self, NoteError> {
@@ -127,8 +138,8 @@ impl FromStr for VerifierKey {
             return Err(NoteError::Key("it is not NAME+HASH+BASE64"));
         };
         let bytes = STANDARD.decode(base64).map_err(|_| NoteError::Key("its last part is not base64"))?;
-        let Some((&ED25519, public)) = bytes.split_first() else {
-            return Err(NoteError::Key("it is not an Ed25519 key (type 0x01)"));
+        let Some((_, public)) = bytes.split_first().filter(|(kind, _)| **kind == TYPE) else {
+            return Err(NoteError::Key("it is of another type: 0x01 is a log's Ed25519 key, 0x04 a witness's"));
         };
         let public = public.try_into().map_err(|_| NoteError::Key("it does not have 32 bytes"))?;
         let key = Self::new(name, public)?;
@@ -174,20 +185,23 @@ impl Note {
         if checkpoint.body() != format!("{body}\n") {
             return Err(malformed("it is not in the one spelling"));
         }
-        let signed = signed.strip_suffix('\n').ok_or(malformed("it does not end with a newline"))?;
-        let mut signatures = Vec::new();
-        for line in signed.split('\n') {
-            let (name, base64) = line
-                .strip_prefix("— ")
-                .and_then(|rest| rest.split_once(' '))
-                .ok_or(malformed("a signature line is not `— NAME BASE64`"))?;
-            let bytes = STANDARD.decode(base64).map_err(|_| malformed("a signature is not base64"))?;
-            if name.is_empty() || bytes.len() < 5 || signatures.len() == NOTE_SIGNATURES_MAX {
-                return Err(malformed("a signature has no name or no bytes, or there are too many"));
-            }
-            signatures.push((name.to_owned(), bytes));
+        Ok(Self { checkpoint, signatures: signature_lines(signed)? })
+    }
+
+    /// Also these signature lines, each that it does not have yet: what a witness answers. Whether they hold is for
+    /// whoever knows the witness.
+    ///
+    /// # Errors
+    /// [`NoteError::Malformed`]; nothing is added then.
+    pub fn add(&mut self, lines: &[u8]) -> Result<(), NoteError> {
+        let text = str::from_utf8(lines).map_err(|_| NoteError::Malformed("a signature is not UTF-8"))?;
+        let new = signature_lines(text)?;
+        let new: Vec<_> = new.into_iter().filter(|line| !self.signatures.contains(line)).collect();
+        if self.signatures.len() + new.len() > NOTE_SIGNATURES_MAX {
+            return Err(NoteError::Malformed("there are too many signatures"));
         }
-        Ok(Self { checkpoint, signatures })
+        self.signatures.extend(new);
+        Ok(())
     }
 
     /// A note with one signature over [`Checkpoint::body`].
@@ -202,7 +216,7 @@ impl Note {
         let mut text = self.checkpoint.body();
         text.push('\n');
         for (name, bytes) in &self.signatures {
-            text.push_str(&format!("— {name} {}\n", STANDARD.encode(bytes)));
+            text.push_str(&signature_line(name, bytes));
         }
         text
     }
@@ -217,16 +231,42 @@ impl Note {
     /// # Errors
     /// [`NoteError::Unsigned`], [`NoteError::BadSignature`].
     pub fn verify(&self, key: &VerifierKey) -> Result<(), NoteError> {
-        let own = self.signatures.iter().find(|(name, bytes)| *name == key.name && bytes.starts_with(&key.id()));
-        let (_, bytes) = own.ok_or_else(|| NoteError::Unsigned(key.to_string()))?;
-        let signature = bytes.get(4..).and_then(|bytes| Signature::from_slice(bytes).ok());
-        let body = self.checkpoint.body();
-        // Strict: no signature that two implementations judge differently.
-        signature
-            .filter(|signature| key.key.verify_strict(body.as_bytes(), signature).is_ok())
-            .map(drop)
-            .ok_or_else(|| NoteError::BadSignature(key.to_string()))
+        let bytes = self.signatures_of(key).next().ok_or_else(|| NoteError::Unsigned(key.to_string()))?;
+        match key.holds(self.checkpoint.body().as_bytes(), bytes) {
+            true => Ok(()),
+            false => Err(NoteError::BadSignature(key.to_string())),
+        }
     }
+
+    /// What this key put under it, without the key's hash.
+    pub(super) fn signatures_of<const TYPE: u8>(&self, key: &NamedKey<TYPE>) -> impl Iterator<Item = &[u8]> {
+        let (name, id) = (key.name.clone(), key.id());
+        self.signatures.iter().filter(move |line| line.0 == name).filter_map(move |(_, bytes)| bytes.strip_prefix(&id))
+    }
+}
+
+/// `— NAME BASE64`, with its newline.
+pub(super) fn signature_line(name: &str, bytes: &[u8]) -> String {
+    format!("— {name} {}\n", STANDARD.encode(bytes))
+}
+
+/// Names and bytes of signature lines, the last of which ends too.
+fn signature_lines(text: &str) -> Result<Vec<(String, Vec<u8>)>, NoteError> {
+    let malformed = NoteError::Malformed;
+    let text = text.strip_suffix('\n').ok_or(malformed("it does not end with a newline"))?;
+    let mut signatures = Vec::new();
+    for line in text.split('\n') {
+        let (name, base64) = line
+            .strip_prefix("— ")
+            .and_then(|rest| rest.split_once(' '))
+            .ok_or(malformed("a signature line is not `— NAME BASE64`"))?;
+        let bytes = STANDARD.decode(base64).map_err(|_| malformed("a signature is not base64"))?;
+        if name.is_empty() || bytes.len() < 5 || signatures.len() == NOTE_SIGNATURES_MAX {
+            return Err(malformed("a signature has no name or no bytes, or there are too many"));
+        }
+        signatures.push((name.to_owned(), bytes));
+    }
+    Ok(signatures)
 }
 
 #[cfg(test)]

@@ -96,6 +96,21 @@ impl Proof {
         if proof.render() == text { Ok(proof) } else { Err(malformed("it is not in the one spelling")) }
     }
 
+    /// Reads proofs that stand one after the other.
+    ///
+    /// # Errors
+    /// [`ChainRefusal::ProofMalformed`].
+    pub fn parse_all(bytes: &[u8]) -> Result<Vec<Self>, ChainRefusal> {
+        let header = format!("{HEADER}\n");
+        let mut starts: Vec<usize> = memchr::memmem::find_iter(bytes, &header).collect();
+        starts.retain(|at| *at == 0 || bytes.get(at - 1) == Some(&b'\n'));
+        let ends = starts.iter().skip(1).copied().chain([bytes.len()]);
+        if starts.first().is_some_and(|first| *first != 0) || starts.is_empty() && !bytes.is_empty() {
+            return Err(ChainRefusal::ProofMalformed { reason: "it does not begin with one".to_owned() });
+        }
+        starts.iter().zip(ends).map(|(from, until)| Self::parse(bytes.get(*from..until).unwrap_or_default())).collect()
+    }
+
     /// Does it show that the entry is in a tree that one of these keys signed?
     ///
     /// # Errors
@@ -146,6 +161,14 @@ pub enum ProveError {
         /// What is covered.
         size: u64,
     },
+    /// The checkpoint covers less than what was seen.
+    #[error("the checkpoint covers {size} entries, {old} were seen")]
+    Older {
+        /// What was seen.
+        old: u64,
+        /// What is covered.
+        size: u64,
+    },
     /// The segment was removed.
     #[error("entry {0} is not there any more, or its segment is damaged")]
     Absent(u64),
@@ -170,12 +193,7 @@ pub fn prove(store: &Store, seq: u64) -> Result<Vec<Proof>, ProveError> {
     let bytes = store.read(CHECKPOINT, NOTE_BYTES_MAX as u64)?.map_err(refused)?;
     let head = epochs::read_head(&bytes.ok_or(ProveError::Refused(ChainRefusal::CheckpointMissing {}))?);
     let head = head.map_err(ProveError::Refused)?;
-    let log = store.read(CHECKPOINTS_LOG, epochs::LOG_BYTES_MAX)?.map_err(ProveError::Refused)?.unwrap_or_default();
-    let mut findings = Findings::default();
-    let closings = epochs::read_log(&log, &head.checkpoint.origin, &mut findings);
-    if let Some(refusal) = findings.into_vec().into_iter().next() {
-        return Err(ProveError::Refused(refusal));
-    }
+    let closings = closings(store, &head.checkpoint.origin)?;
     if seq >= head.checkpoint.size {
         return Err(ProveError::NotSigned { seq, size: head.checkpoint.size });
     }
@@ -190,6 +208,28 @@ pub fn prove(store: &Store, seq: u64) -> Result<Vec<Proof>, ProveError> {
     }
     proofs.push(prove_one(store, seq, head)?);
     Ok(proofs)
+}
+
+/// Proves the entries that ended epochs, from the one that the last of `old` entries lies in to the one before that of
+/// a checkpoint: by them the checkpoint's key follows from the one that signed when there were `old` entries.
+///
+/// # Errors
+/// [`ProveError`].
+pub fn prove_endings(store: &Store, old: u64, head: &Note) -> Result<Vec<Proof>, ProveError> {
+    let ended = closings(store, &head.checkpoint.origin)?.into_iter();
+    let ended = ended.filter(|note| (old..head.checkpoint.size).contains(&note.checkpoint.size));
+    ended.map(|note| prove_one(store, note.checkpoint.size.saturating_sub(1), note)).collect()
+}
+
+/// The closing checkpoints of the chain's epochs.
+fn closings(store: &Store, origin: &str) -> Result<Vec<Note>, ProveError> {
+    let log = store.read(CHECKPOINTS_LOG, epochs::LOG_BYTES_MAX)?.map_err(ProveError::Refused)?.unwrap_or_default();
+    let mut findings = Findings::default();
+    let closings = epochs::read_log(&log, origin, &mut findings);
+    match findings.into_vec().into_iter().next() {
+        Some(refusal) => Err(ProveError::Refused(refusal)),
+        None => Ok(closings),
+    }
 }
 
 fn prove_one(store: &Store, index: u64, note: Note) -> Result<Proof, ProveError> {

@@ -158,6 +158,14 @@ refusals! {
     "the first {size} entries are not those that somebody has seen"
     "The chain was rewritten after the checkpoint was kept, with a valid key. Trust the kept checkpoint, not the chain."
 
+    WitnessDidNotCosign { witness: String, size: u64 }
+    "{witness} did not cosign the kept checkpoint of {size} entries"
+    "The witness was asked for by name, and no line under the kept checkpoint is a cosignature of its key (type 0x04): without it nobody says that anybody else has seen this checkpoint. Add what the witness answered to the file, or look whether the key is the witness's."
+
+    CosignatureInvalid { witness: String, size: u64 }
+    "the cosignature of {witness} over the kept checkpoint of {size} entries does not hold"
+    "A line under the kept checkpoint names the witness's key, but the checkpoint, the time or the signature in it was changed afterwards, or somebody else made it. Do not believe the file; ask the witness again."
+
     ProofMalformed { reason: String }
     "the proof is malformed: {reason}"
     "The file is no c2sp.org/tlog-proof@v1 in its one spelling that carries its entry as extra data."

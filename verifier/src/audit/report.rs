@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::checkpoint::{Checkpoint, Note, VerifierKey};
+use super::cosignature::Cosignature;
 use super::entry::Moment;
 
 /// Something that a person should know, and that is no reason to refuse.
@@ -114,6 +115,8 @@ pub struct Report {
     pub last: Option<Moment>,
     /// Entries that the kept checkpoint covers; none without one.
     pub witnessed: Option<u64>,
+    /// What the witnesses that were asked for say of that checkpoint.
+    pub cosigned: Vec<Cosignature>,
     /// Payloads that are what was written.
     pub payloads: u64,
     /// Payloads that were forgotten.
@@ -133,6 +136,15 @@ impl Report {
         self.entries.saturating_sub(self.head.size)
     }
 
+    /// The level in one word.
+    pub fn level(&self) -> &'static str {
+        match (self.witnessed, self.cosigned.as_slice()) {
+            (None, _) => "L0",
+            (Some(_), []) => "kept head",
+            (Some(_), _) => "L3",
+        }
+    }
+
     /// What this answer vouches for, in words.
     pub fn vouches(&self) -> Vec<String> {
         let mut words = Vec::new();
@@ -149,10 +161,19 @@ impl Report {
                 ));
             }
             Some(size) => {
-                words.push(format!("kept head: somebody else remembered the first {size} entries"));
-                words.push(format!(
-                    "none of the first {size} entries was replaced or cut since whoever gave the checkpoint saw them"
-                ));
+                let after = self.entries.saturating_sub(size);
+                let saw = |by: &Cosignature| {
+                    let (witness, time) = (&by.witness, by.time());
+                    format!("L3: {witness} saw {size} entries at {time} by its clock; {after} entries after that")
+                };
+                words.extend(self.cosigned.iter().map(saw));
+                let mut who = "whoever gave the checkpoint";
+                match self.cosigned.as_slice() {
+                    [] => words.push(format!("kept head: somebody else remembered the first {size} entries")),
+                    [by] => who = &by.witness,
+                    _ => who = "these witnesses",
+                }
+                words.push(format!("none of the first {size} entries was replaced or cut since {who} saw them"));
                 words.push(format!(
                     "L0 after that: an older copy that still has {size} entries would not have been found"
                 ));

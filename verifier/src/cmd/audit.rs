@@ -14,7 +14,7 @@ use secai_verifier::audit::python_hmac_chain;
 use secai_verifier::audit::refusal::ChainRefusal;
 use secai_verifier::audit::report::Report;
 use secai_verifier::audit::store::Store;
-use secai_verifier::files::{load, load_chain_keys, load_checkpoint, load_log_key};
+use secai_verifier::files::{load, load_chain_keys, load_checkpoint, load_cosigner_keys, load_log_key};
 use secai_verifier::refusal::REFUSALS_OF_ONE_NAME_MAX;
 use serde_json::{Value, json};
 
@@ -33,14 +33,17 @@ pub struct Arguments {
     /// A checkpoint of this chain that somebody else kept: it must still be true, and only what is new is read
     #[arg(long, value_name = "CHECKPOINT")]
     from: Option<PathBuf>,
+    /// The key of a witness (a file, one line) that must have cosigned this checkpoint; may be given several times
+    #[arg(long, value_name = "FILE", requires = "from")]
+    witness: Vec<PathBuf>,
     /// Read everything, with --from too
     #[arg(long)]
     full: bool,
     /// Judge proofs instead of a chain; those of epochs' ends first
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["path", "from", "full"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["path", "from", "witness", "full"])]
     proof: Vec<PathBuf>,
     /// The path is a log of another program
-    #[arg(long = "as", value_name = "LOG", conflicts_with_all = ["trust", "from", "full", "proof"])]
+    #[arg(long = "as", value_name = "LOG", conflicts_with_all = ["trust", "from", "witness", "full", "proof"])]
     written_as: Option<OtherLog>,
     /// The key of that log
     #[arg(long, value_name = "FILE", requires = "written_as")]
@@ -68,8 +71,10 @@ impl Arguments {
             return self.judge_python(path);
         }
         let witnessed = self.from.as_deref().map(load_checkpoint).transpose()?;
+        let cosigners = load_cosigner_keys(&self.witness)?;
         let threads = available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        let options = Options { trusted: &trusted, witnessed: witnessed.as_ref(), full: self.full, threads };
+        let (witnessed, cosigners) = (witnessed.as_ref(), cosigners.as_slice());
+        let options = Options { trusted: &trusted, witnessed, cosigners, full: self.full, threads };
         let verdict = check(&Store::open(path)?, &options)?;
         match self.format {
             Format::Human => print(&human(&verdict, begun.elapsed()))?,
@@ -270,7 +275,8 @@ fn as_json(verdict: &Verdict, took: Duration) -> Value {
         "last": found.last.map(|time| time.as_str().to_owned()),
         "witnessed": found.witnessed,
         "payloads": {"there": found.payloads, "forgotten": found.forgotten},
-        "level": if found.witnessed.is_some() { "kept head" } else { "L0" },
+        "cosigned": found.cosigned.iter().map(|by| json!({"witness": by.witness, "time": by.time()})).collect::<Vec<_>>(),
+        "level": found.level(),
         "vouches": found.vouches(),
         "notes": found.remarks.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "seconds": took.as_secs_f64(),

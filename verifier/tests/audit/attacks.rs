@@ -8,6 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use secai_verifier::audit::checkpoint::{Checkpoint, VerifierKey};
+use secai_verifier::audit::cosignature::CosignerKey;
 use secai_verifier::audit::entry::ENTRY_BYTES_MAX;
 use secai_verifier::audit::payload::Payload;
 use secai_verifier::audit::proof::{Proof, prove};
@@ -16,8 +17,8 @@ use secai_verifier::audit::store::Store;
 use secai_verifier::audit::{SEGMENT_ENTRIES, UNSIGNED_ENTRIES_MAX, payload_path, segment_path, tile_path};
 use secai_verifier::digest::Digest;
 
-use crate::judge;
-use crate::make::{Chain, files, seal, write};
+use crate::judge_cosigned;
+use crate::make::{Chain, Witness, files, seal, write};
 
 /// A chain on the disk, and what the verifier is given with it.
 struct World {
@@ -25,11 +26,18 @@ struct World {
     dir: tempfile::TempDir,
     trusted: Vec<VerifierKey>,
     from: Option<String>,
+    cosigners: Vec<CosignerKey>,
 }
 
 impl World {
     fn of(chain: Chain) -> Self {
-        let world = Self { trusted: vec![chain.vkey(0)], chain, dir: tempfile::tempdir().unwrap(), from: None };
+        let world = Self {
+            trusted: vec![chain.vkey(0)],
+            chain,
+            dir: tempfile::tempdir().unwrap(),
+            from: None,
+            cosigners: Vec::new(),
+        };
         world.write();
         world
     }
@@ -41,7 +49,7 @@ impl World {
             let below = path.strip_prefix(self.dir.path()).unwrap();
             write(dir.path(), below.to_str().unwrap(), &fs::read(&path).unwrap());
         }
-        Self { chain: self.chain.clone(), dir, trusted: self.trusted.clone(), from: None }
+        Self { chain: self.chain.clone(), dir, trusted: self.trusted.clone(), from: None, cosigners: Vec::new() }
     }
 
     fn write(&self) {
@@ -77,7 +85,7 @@ impl World {
 
     /// The first refusal's name, or how it was accepted.
     fn verdict(&self) -> String {
-        match judge(self.dir.path(), &self.trusted, self.from.as_deref(), false) {
+        match judge_cosigned(self.dir.path(), &self.trusted, self.from.as_deref(), &self.cosigners, false) {
             Ok(report) => format!("accepted {}", report.vouches()[0].split(':').next().unwrap()),
             Err(refusals) => {
                 println!("  {refusals:?}");
@@ -193,6 +201,27 @@ const NAIVE: &[Row] = &[
     ("the kept checkpoint is signed by nobody here", "WitnessedByUnknownKey", |w| {
         w.from = Some(w.chain.sealed(5, 0));
     }),
+    ("the witness did not cosign", "WitnessDidNotCosign", |w| {
+        (w.from, w.cosigners) = (Some(w.chain.checkpoint(5)), vec![Witness::new(1).key]);
+    }),
+    ("another witness cosigned under the name", "WitnessDidNotCosign", |w| {
+        w.from = Some(Witness::new(2).cosigns(&w.chain.checkpoint(5)));
+        w.cosigners = vec![Witness::new(1).key];
+    }),
+    ("one of two witnesses cosigned", "WitnessDidNotCosign", |w| {
+        w.from = Some(Witness::new(1).cosigns(&w.chain.checkpoint(5)));
+        w.cosigners = vec![Witness::new(1).key, Witness::new(2).key];
+    }),
+    ("a cosignature of another checkpoint", "CosignatureInvalid", |w| {
+        let other = Witness::new(1).cosigns(&w.chain.checkpoint(6));
+        let line = other.lines().last().unwrap();
+        w.from = Some(format!("{}{line}\n", w.chain.checkpoint(5)));
+        w.cosigners = vec![Witness::new(1).key];
+    }),
+    ("the witness saw a checkpoint that nobody here signed", "WitnessedByUnknownKey", |w| {
+        w.from = Some(Witness::new(1).cosigns(&w.chain.sealed(5, 0)));
+        w.cosigners = vec![Witness::new(1).key];
+    }),
 ];
 
 fn other() -> Chain {
@@ -304,6 +333,18 @@ const RESEALED: &[Row] = &[
     ("the current epoch, rewritten, but somebody has seen it", "WitnessedRootDiffers", |w| {
         w.from = Some(w.chain.checkpoint(9));
         w.chain.edit(8, "inactive", "failed");
+        w.write();
+    }),
+    ("the current epoch, rewritten, but a witness has seen it", "WitnessedRootDiffers", |w| {
+        w.from = Some(Witness::new(1).cosigns(&w.chain.checkpoint(9)));
+        w.cosigners = vec![Witness::new(1).key];
+        w.chain.edit(8, "inactive", "failed");
+        w.write();
+    }),
+    ("a witness has seen it, and it grew", "accepted L3", |w| {
+        w.from = Some(Witness::new(1).cosigns(&w.chain.checkpoint(9)));
+        w.cosigners = vec![Witness::new(1).key];
+        w.chain.state("d");
         w.write();
     }),
     ("the current epoch's end is cut off and sealed", "accepted L0", |w| {
@@ -529,7 +570,7 @@ fn wrong_tiles_are_not_believed() {
         let mut bad = good.clone();
         bad[33] ^= 1;
         world.put(&path, bad);
-        let report = judge(world.dir.path(), &world.trusted, world.from.as_deref(), false).unwrap();
+        let report = judge_cosigned(world.dir.path(), &world.trusted, world.from.as_deref(), &[], false).unwrap();
         println!("{path}: {:?}", report.remarks);
         // A tile that is not needed is not looked at; one that is makes the check read everything.
         assert!(report.read_from == 0 || path == tile_path(0, 200), "{path}");

@@ -10,6 +10,7 @@ mod program;
 mod python;
 mod vectors;
 mod whole;
+mod witnessed;
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -17,14 +18,26 @@ use std::path::Path;
 use make::Chain;
 use secai_verifier::audit::chain::{Options, Verdict, check};
 use secai_verifier::audit::checkpoint::{Note, VerifierKey};
+use secai_verifier::audit::cosignature::CosignerKey;
 use secai_verifier::audit::report::Report;
 use secai_verifier::audit::store::Store;
 
 /// What a check says: a report, or names and sentences of refusals.
 pub fn judge(dir: &Path, trusted: &[VerifierKey], from: Option<&str>, full: bool) -> Result<Report, Vec<String>> {
+    judge_cosigned(dir, trusted, from, &[], full)
+}
+
+/// As [`judge`], with witnesses that must have cosigned.
+pub fn judge_cosigned(
+    dir: &Path,
+    trusted: &[VerifierKey],
+    from: Option<&str>,
+    cosigners: &[CosignerKey],
+    full: bool,
+) -> Result<Report, Vec<String>> {
     let witnessed = from.map(|text| Note::parse(text.as_bytes()).unwrap());
     let threads = NonZeroUsize::new(2).unwrap();
-    let options = Options { trusted, witnessed: witnessed.as_ref(), full, threads };
+    let options = Options { trusted, witnessed: witnessed.as_ref(), cosigners, full, threads };
     match check(&Store::open(dir).unwrap(), &options).unwrap() {
         Verdict::Accepted(chain) => Ok(chain.report().clone()),
         Verdict::SignerUnknown(_) => Err(vec!["SignerUnknown".to_owned()]),

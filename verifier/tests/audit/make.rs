@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::{Signer, SigningKey};
 use secai_verifier::audit::checkpoint::{Checkpoint, Note, VerifierKey, origin};
+use secai_verifier::audit::cosignature::{CosignerKey, message};
 use secai_verifier::audit::entry::{Entry, Moment, genesis};
 use secai_verifier::audit::payload::Payload;
 use secai_verifier::audit::tree::{Frontier, TILE_HEIGHT, TILE_WIDTH, leaf};
@@ -247,6 +248,36 @@ impl Chain {
 pub fn seal(checkpoint: Checkpoint, key: &SigningKey, vkey: &VerifierKey) -> String {
     let signature = key.sign(checkpoint.body().as_bytes()).to_bytes();
     Note::sealed(checkpoint, vkey, &signature).render()
+}
+
+/// A witness with a throw-away key, whose clock stands.
+pub struct Witness {
+    secret: SigningKey,
+    pub key: CosignerKey,
+}
+
+/// 2026-11-22T21:00:00Z.
+pub const SEEN_SECONDS: u64 = 1_795_381_200;
+
+impl Witness {
+    pub fn new(seed: u8) -> Self {
+        let secret = SigningKey::from_bytes(&[seed; 32]);
+        let key = CosignerKey::new("witness.example/w1", &secret.verifying_key().to_bytes()).unwrap();
+        Self { secret, key }
+    }
+
+    /// Its line under a checkpoint.
+    pub fn answer(&self, checkpoint: &Checkpoint) -> String {
+        let message = message(checkpoint, SEEN_SECONDS);
+        self.key.line(SEEN_SECONDS, &self.secret.sign(message.as_bytes()).to_bytes())
+    }
+
+    /// A note with it.
+    pub fn cosigns(&self, note: &str) -> String {
+        let mut note = Note::parse(note.as_bytes()).unwrap();
+        note.add(self.answer(&note.checkpoint).as_bytes()).unwrap();
+        note.render()
+    }
 }
 
 pub fn write(dir: &Path, path: &str, bytes: &[u8]) {

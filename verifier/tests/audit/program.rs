@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use secai_verifier::audit::proof::prove;
 use secai_verifier::audit::store::Store;
 
-use crate::make::{Chain, write};
+use crate::make::{Chain, Witness, write};
 
 fn run(root: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_verify-release"));
@@ -72,6 +72,45 @@ fn accepted_is_0_refused_is_1_and_the_rest_is_2() {
         let out = run(dir.path(), arguments);
         assert_eq!(out.status.code(), Some(2), "{arguments:?}: {}", text(&out.stdout));
         assert!(out.stdout.is_empty() && !out.stderr.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_witness_that_is_asked_for_must_have_cosigned() {
+    let dir = tempfile::tempdir().unwrap();
+    let chain = Chain::small();
+    chain.write(&dir.path().join("chain"));
+    chain.trust(&dir.path().join("trust"));
+    let witness = Witness::new(1);
+    write(dir.path(), "alone", chain.checkpoint(8).as_bytes());
+    write(dir.path(), "cosigned", witness.cosigns(&chain.checkpoint(8)).as_bytes());
+    write(dir.path(), "forged", witness.cosigns(&chain.checkpoint(8)).replace("AAAAB", "AAAAC").as_bytes());
+    write(dir.path(), "ada.vkey", witness.key.to_string().as_bytes());
+    let judged = |from: &str, more: &[&str]| {
+        let words = [&["chain", "--trust", "trust", "--from", from, "--witness", "ada.vkey"], more].concat();
+        let out = run(dir.path(), &words);
+        (out.status.code(), text(&out.stdout))
+    };
+    let (code, out) = judged("cosigned", &[]);
+    assert_eq!(code, Some(0), "{out}");
+    assert!(out.contains("\nlevel     L3: witness.example/w1 saw 8 entries at 2026-11-22T21:00:00Z by its clock; 2 entries after that\n"), "{out}");
+    let value: serde_json::Value = serde_json::from_str(&judged("cosigned", &["--format", "json"]).1).unwrap();
+    assert_eq!(
+        (value["level"].as_str(), value["cosigned"][0]["time"].as_str()),
+        (Some("L3"), Some("2026-11-22T21:00:00Z"))
+    );
+    for (from, name) in [("alone", "WitnessDidNotCosign"), ("forged", "CosignatureInvalid")] {
+        let (code, out) = judged(from, &[]);
+        assert_eq!(code, Some(1), "{out}");
+        assert!(out.starts_with("refused\n") && out.contains(name), "{out}");
+    }
+    // A witness without a checkpoint is none, and neither is a key of the chain.
+    for words in [
+        &["chain", "--trust", "trust", "--witness", "ada.vkey"][..],
+        &["chain", "--trust", "trust", "--from", "cosigned", "--witness", "trust/device.vkey"],
+        &["chain", "--trust", "trust", "--from", "cosigned", "--witness", "absent"],
+    ] {
+        assert_eq!(run(dir.path(), words).status.code(), Some(2), "{words:?}");
     }
 }
 

@@ -12,12 +12,12 @@ use serde_json::{Map, Value};
 use crate::judge;
 use crate::make::{Chain, files, write};
 
-fn vectors() -> PathBuf {
+pub fn vectors() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("spec/vectors/audit")
 }
 
 /// The chain of the vectors: five entries, one payload, two epochs.
-fn chain() -> Chain {
+pub fn chain() -> Chain {
     let mut chain = Chain::new(42);
     chain.push("audit.start", r#"{"version":"0.1.0"}"#);
     chain.note("remember the milk");

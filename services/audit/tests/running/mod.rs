@@ -115,7 +115,8 @@ impl Running {
         let device = std::fs::read_to_string(self.path("device.vkey")).unwrap();
         let trusted: [VerifierKey; 1] = [device.parse().unwrap()];
         let store = Store::open(chain).unwrap();
-        let options = Options { trusted: &trusted, witnessed: None, full: true, threads: NonZeroUsize::MIN };
+        let threads = NonZeroUsize::MIN;
+        let options = Options { trusted: &trusted, witnessed: None, cosigners: &[], full: true, threads };
         match check(&store, &options).unwrap() {
             Verdict::Accepted(verified) => verified.report().clone(),
             other => panic!("{other:#?}"),

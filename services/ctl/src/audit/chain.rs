@@ -83,7 +83,8 @@ impl Chain {
     /// Checks it; only what is new, where a checkpoint is given and `full` does not say otherwise.
     pub fn check(&self, witnessed: Option<&Note>, full: bool) -> Result<Result<Judged, Vec<ChainRefusal>>, Failure> {
         let threads = available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        let verdict = check(&self.store, &Options { trusted: &self.keys, witnessed, full, threads })?;
+        let options = Options { trusted: &self.keys, witnessed, cosigners: &[], full, threads };
+        let verdict = check(&self.store, &options)?;
         Ok(match verdict {
             Verdict::Accepted(chain) => Ok(Judged { report: chain.report().clone(), source: self.source }),
             Verdict::SignerUnknown(report) => Ok(Judged { report: *report, source: Source::Nobody }),
