@@ -26,6 +26,7 @@ const COMMANDS: [(&str, &[&str]); 3] = [
             "audit prove",
             "audit export",
             "audit checkpoint",
+            "audit cosigned",
             "audit key",
             "audit status",
             "audit note",

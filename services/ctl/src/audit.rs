@@ -2,6 +2,7 @@
 
 mod ask;
 mod chain;
+mod checkpoint;
 mod export;
 mod follow;
 mod prove;
@@ -45,9 +46,14 @@ enum Verb {
     Export(export::Arguments),
     /// Have everything that is written signed now, and print the checkpoint: something to keep elsewhere
     #[command(
-        after_help = "Examples:\n  secaictl audit checkpoint --qr\n  secaictl audit checkpoint -o checkpoint.of-today"
+        after_help = "Examples:\n  secaictl audit checkpoint --qr\n  secaictl audit checkpoint -o checkpoint.of-today\n  secaictl audit checkpoint --for-witness cosigned.of-yesterday -o request"
     )]
-    Checkpoint(ask::Checkpoint),
+    Checkpoint(checkpoint::Checkpoint),
+    /// Put what a witness answered under the checkpoint that it was asked about
+    #[command(
+        after_help = "Example:\n  secaictl audit cosigned request answer --witness ada.vkey -o cosigned.of-today\n  verify-release audit chain --trust trust --from cosigned.of-today --witness ada.vkey"
+    )]
+    Cosigned(checkpoint::Cosigned),
     /// Print the device's key, for a trust directory
     #[command(after_help = "Example:\n  secaictl audit key > trust/device.vkey")]
     Key,
@@ -77,6 +83,7 @@ impl Arguments {
             Verb::Prove(arguments) => arguments.run(socket, output),
             Verb::Export(arguments) => arguments.run(socket, output),
             Verb::Checkpoint(arguments) => arguments.run(socket, output),
+            Verb::Cosigned(arguments) => arguments.run(output),
             Verb::Key => ask::key(socket, output),
             Verb::Status => ask::status(socket, output),
             Verb::Note(arguments) => arguments.run(socket, output),

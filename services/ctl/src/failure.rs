@@ -3,9 +3,11 @@
 use secai_api::audit::Why;
 use secai_daemon::audit::AuditError;
 use secai_daemon::report::{COULD_NOT, Hint};
+use secai_verifier::audit::add_checkpoint::RequestError;
 use secai_verifier::audit::checkpoint::NoteError;
 use secai_verifier::audit::export::ExportError;
 use secai_verifier::audit::proof::ProveError;
+use secai_verifier::audit::refusal::ChainRefusal;
 use secai_verifier::audit::tiles::TileError;
 use secai_verifier::files::Fault;
 use std::io;
@@ -26,6 +28,14 @@ pub enum Failure {
     /// The audit daemon's key or checkpoint is none.
     #[error("the audit daemon gave out what does not hold")]
     Note(#[from] NoteError),
+    /// What a witness was asked, or answered, does not hold.
+    #[error("{} is not what a witness was asked, or answered", path.display())]
+    Witness {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: RequestError,
+    },
     /// A chain or a trust directory cannot be read.
     #[error(transparent)]
     Fault(#[from] Fault),
@@ -77,6 +87,7 @@ impl Failure {
     pub fn code(&self) -> u8 {
         match self {
             Self::Audit(AuditError::Refused { .. }) | Self::No(..) | Self::Note(_) => NO,
+            Self::Witness { .. } => NO,
             Self::Prove(ProveError::Fault(_) | ProveError::Tiles(_)) => COULD_NOT,
             Self::Prove(_) | Self::Export(ExportError::Refused(_) | ExportError::Pruned) => NO,
             _ => COULD_NOT,
@@ -103,6 +114,12 @@ impl Hint for Failure {
             Self::Fault(fault) => fault.hint()?,
             Self::Garbled => "is another version of the daemon running? See `systemctl status secure-ai-audit`",
             Self::Prove(ProveError::NotSigned { .. }) => "`secaictl audit checkpoint` has what is written signed now",
+            Self::Prove(ProveError::Older { .. }) => {
+                "a witness that saw more than is signed has seen another chain, or this one went back: keep what it says"
+            }
+            Self::Prove(ProveError::Refused(
+                ChainRefusal::WitnessedRootDiffers { .. } | ChainRefusal::WitnessedChainIsAnother { .. },
+            )) => "the chain is not the one that was seen: keep both checkpoints, they are the proof",
             Self::Prove(ProveError::Tiles(_)) | Self::Tiles(_) => "copy the chain with its folder `tile`",
             Self::Prove(ProveError::Refused(_)) | Self::Export(ExportError::Refused(_)) => {
                 "`secaictl audit show` names everything that is wrong with the chain"

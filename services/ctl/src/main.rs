@@ -9,6 +9,7 @@ mod audit;
 mod failure;
 mod files;
 mod output;
+mod qr;
 
 use clap::{Parser, Subcommand};
 use output::Output;

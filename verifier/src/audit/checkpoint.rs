@@ -196,11 +196,16 @@ impl Note {
     pub fn add(&mut self, lines: &[u8]) -> Result<(), NoteError> {
         let text = str::from_utf8(lines).map_err(|_| NoteError::Malformed("a signature is not UTF-8"))?;
         let new = signature_lines(text)?;
-        let new: Vec<_> = new.into_iter().filter(|line| !self.signatures.contains(line)).collect();
-        if self.signatures.len() + new.len() > NOTE_SIGNATURES_MAX {
+        let mut more = self.clone();
+        for line in new {
+            if !more.signatures.contains(&line) {
+                more.signatures.push(line);
+            }
+        }
+        if more.signatures.len() > NOTE_SIGNATURES_MAX || more.render().len() > NOTE_BYTES_MAX {
             return Err(NoteError::Malformed("there are too many signatures"));
         }
-        self.signatures.extend(new);
+        *self = more;
         Ok(())
     }
 

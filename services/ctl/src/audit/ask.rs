@@ -2,16 +2,13 @@
 
 use super::chain::{Chain, Source};
 use crate::failure::Failure;
-use crate::files::write_new;
 use crate::output::{Output, plain};
 use clap::Args;
-use qrcode::QrCode;
-use qrcode::render::unicode::Dense1x2;
 use secai_api::audit::kind::{self, Data};
 use secai_api::audit::{Range, Reply, Request, Status};
 use secai_daemon::audit::AuditClient;
 use secai_daemon::report::{Priority, say};
-use secai_verifier::audit::checkpoint::{Note as SignedNote, VerifierKey};
+use secai_verifier::audit::checkpoint::VerifierKey;
 use secai_verifier::audit::entry::Entry;
 use secai_verifier::audit::payload::PAYLOAD_BYTES_MAX;
 use secai_verifier::audit::read::read;
@@ -19,7 +16,7 @@ use secai_verifier::audit::refusal::ChainRefusal;
 use secai_verifier::audit::store::Store;
 use serde_json::{Value, json};
 use std::io::{self, BufRead, IsTerminal, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Connects.
@@ -85,60 +82,6 @@ pub fn status(socket: &Path, output: &mut Output) -> Result<ExitCode, Failure> {
     };
     output.line(human, || serde_json::to_value(&status).unwrap_or_default())?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Words of the command line of `checkpoint`.
-#[derive(Args)]
-pub struct Checkpoint {
-    /// Also as a QR code, for a phone
-    #[arg(long)]
-    qr: bool,
-    /// Write it into a new file instead
-    #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
-}
-
-impl Checkpoint {
-    /// Does it.
-    pub fn run(self, socket: &Path, output: &mut Output) -> Result<ExitCode, Failure> {
-        let client = reach(socket)?;
-        let (Reply::Checkpoint { note: text, key }, None) = client.ask(&Request::Checkpoint {})? else {
-            return Err(Failure::Garbled);
-        };
-        let note = SignedNote::parse(text.as_bytes())?;
-        let key: VerifierKey = key.parse()?;
-        note.verify(&key)?;
-        let origin = &note.checkpoint.origin;
-        // Epochs have keys of their own; all have the chain's name.
-        if *origin != key.name() || origin != standing(&client)?.1.name() {
-            return Err(Failure::Garbled);
-        }
-        let code = match self.qr {
-            true => Some(QrCode::new(text.as_bytes()).map_err(|_| Failure::TooLongForQr)?),
-            false => None,
-        };
-        if let Some(path) = &self.output {
-            write_new(path, text.as_bytes())?;
-        }
-        let human = || {
-            let mut lines = match &self.output {
-                Some(path) => {
-                    format!("{}: {} entries signed", plain(&path.display().to_string()), note.checkpoint.size)
-                }
-                None => text.trim_end_matches('\n').to_owned(),
-            };
-            if let Some(code) = &code {
-                // Light on dark, as most terminals are: what is dark in the code is the terminal's background.
-                let drawn = code.render::<Dense1x2>().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build();
-                lines.push('\n');
-                lines.push_str(&drawn);
-            }
-            lines
-        };
-        let json = || json!({"note": text, "key": key.to_string(), "size": note.checkpoint.size, "file": self.output.as_ref().map(|path| path.display().to_string())});
-        output.line(human, json)?;
-        Ok(ExitCode::SUCCESS)
-    }
 }
 
 /// Words of the command line of `note`.

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "what the tests share is a test too")]
 
+mod witness;
+
 use ed25519_dalek::{Signer, SigningKey};
 use secai_api::audit::{Answered, Asked, Reply, Request, Status, Why, from_packet, to_packet};
 use secai_daemon::listen::bind_without_systemd;
@@ -593,17 +595,23 @@ fn acknowledge_shows_the_gap_first() {
     assert_eq!(whole.asks(), [] as [Value; 0]);
 }
 
+/// Both ends of a terminal.
+fn terminal() -> (File, File) {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&ours).unwrap();
+    unlockpt(&ours).unwrap();
+    let name = ptsname(&ours, Vec::new()).unwrap();
+    let theirs = File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+    (ours.into(), theirs)
+}
+
 #[test]
 fn a_terminal_is_asked_and_only_yes_is_yes() {
-    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     let daemon = FakeDaemon::of_vectors(appended);
     for (typed, code) in [("no\n", 1), ("y\n", 1), ("yes\n", 0)] {
-        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        grantpt(&ours).unwrap();
-        unlockpt(&ours).unwrap();
-        let name = ptsname(&ours, Vec::new()).unwrap();
-        let theirs = File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
-        File::from(ours.try_clone().unwrap()).write_all(typed.as_bytes()).unwrap();
+        let (mut ours, theirs) = terminal();
+        ours.write_all(typed.as_bytes()).unwrap();
         let said = ran(daemon.command(&["forget", "--from", "1", "--until", "3"]).stdin(theirs));
         assert_eq!(said.code, Some(code), "{typed:?}: {said:?}");
         assert!(said.err.contains("entries 1 to 2 will be erased"), "{said:?}");
