@@ -1,7 +1,9 @@
 //! `secai-audit serve`: the writer of the chain. `secai-audit witness`: another user who remembers its head.
+//! `secai-audit cosign`: a witness on another machine.
 
 use clap::{Args, Parser, Subcommand};
 use secai_audit::config::{self, PAGES};
+use secai_audit::cosign::{Brought, CosignError, CosigningKey, No, Refusal, cosign};
 use secai_audit::recover::{Found, Places, open};
 use secai_audit::serve::{self, ServeError};
 use secai_audit::systemd::Systemd;
@@ -12,18 +14,24 @@ use secai_daemon::readiness::Readiness;
 use secai_daemon::report::{Hint, Priority, fail, say};
 use secai_daemon::sandbox::{Sandbox, SandboxError};
 use secai_daemon::shutdown::Shutdown;
+use secai_verifier::audit::add_checkpoint::REQUEST_BYTES_MAX;
+use secai_verifier::files::{load, load_chain_keys};
 use secai_verifier::service::Services;
-use std::path::PathBuf;
+use secai_verifier::time::Time;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The name of our socket unit, which systemd gives its socket.
 const SOCKET_UNIT: &str = "secure-ai-audit.socket";
+/// Proofs of epochs' ends: two years of an epoch each quarter of an hour, 2 KB each.
+const EPOCHS_BYTES_MAX: u64 = 128 << 20;
 
 /// Writes the audit chain; remembers its head as another user.
 #[derive(Parser)]
 #[command(name = "secai-audit", version, about)]
 #[command(
-    after_help = "Exit codes: 0 ended as asked, or the chain is as remembered; 1 it is not; 2 could not do its work."
+    after_help = "Exit codes: 0 ended as asked, the chain is as remembered, or cosigned; 1 it is not; 2 could not do its work."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -42,6 +50,11 @@ enum Verb {
         after_help = "Example:\n  secai-audit witness --socket /run/secure-ai/audit.sock --state /var/lib/secure-ai/witness"
     )]
     Witness(Witness),
+    /// Be a witness on another machine: answer a request that somebody brought, if the chain still begins with what was seen
+    #[command(
+        after_help = "Examples:\n  secai-audit cosign --new-key ada.example/witness --key ada.key > ada.vkey\n  secai-audit cosign --key ada.key --state seen --trust trust --epochs request.epochs request > answer"
+    )]
+    Cosign(Cosign),
 }
 
 #[derive(Args)]
@@ -70,6 +83,28 @@ struct Witness {
     state: PathBuf,
 }
 
+#[derive(Args)]
+struct Cosign {
+    /// The witness's private key
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+    /// Make the key, in a new file, and print its public half
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["state", "trust", "epochs", "request"])]
+    new_key: Option<String>,
+    /// Folder of what was cosigned last; whoever loses it has to begin with a new key
+    #[arg(long, value_name = "DIR", required_unless_present = "new_key")]
+    state: Option<PathBuf>,
+    /// Directory of the keys (*.vkey) of the chains that this witness knows
+    #[arg(long, value_name = "DIR", required_unless_present = "new_key")]
+    trust: Option<PathBuf>,
+    /// Proofs of epochs that ended since, which were written beside the request
+    #[arg(long, value_name = "FILE")]
+    epochs: Option<PathBuf>,
+    /// The request: `secaictl audit checkpoint --for-witness` writes it
+    #[arg(required_unless_present = "new_key")]
+    request: Option<PathBuf>,
+}
+
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error("cannot take the socket")]
@@ -88,6 +123,8 @@ enum Failure {
     Systemd(#[source] std::io::Error),
     #[error(transparent)]
     Witness(#[from] WitnessError),
+    #[error(transparent)]
+    Cosign(#[from] CosignError),
 }
 
 impl Hint for Failure {
@@ -96,6 +133,7 @@ impl Hint for Failure {
             Self::Config(error) => error.hint(),
             Self::Write(error) | Self::Serve(ServeError::Write(error)) => error.hint(),
             Self::Witness(error) => error.hint(),
+            Self::Cosign(error) => error.hint(),
             _ => None,
         }
     }
@@ -105,6 +143,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
         Verb::Serve(words) => words.run(),
         Verb::Witness(words) => words.run(),
+        Verb::Cosign(words) => words.run(),
     };
     done.unwrap_or_else(|failure| fail(&failure))
 }
@@ -163,4 +202,40 @@ impl Witness {
         say(if seen.consistent { Priority::Info } else { Priority::Error }, &seen.words);
         Ok(if seen.consistent { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
+}
+
+impl Cosign {
+    fn run(self) -> Result<ExitCode, Failure> {
+        let (Some(state), Some(trust), Some(request)) = (&self.state, &self.trust, &self.request) else {
+            let key = CosigningKey::make(self.new_key.as_deref().unwrap_or_default(), &self.key)?;
+            return print(&format!("{}\n", key.public()));
+        };
+        let key = CosigningKey::read(&self.key)?;
+        let trusted = load_chain_keys(trust).map_err(CosignError::Fault)?;
+        // What is longer is cut, and no request then.
+        let read =
+            |path: &Path, limit: u64| load(path, limit).map(Result::unwrap_or_default).map_err(CosignError::Fault);
+        let epochs = self.epochs.as_deref().map(|path| read(path, EPOCHS_BYTES_MAX)).transpose()?.unwrap_or_default();
+        let brought = Brought { request: read(request, REQUEST_BYTES_MAX)?, epochs };
+        Sandbox::new().writing(state).enter()?;
+        let seconds = Time::now().map_err(|_| CosignError::Clock)?.seconds();
+        match cosign(&key, &trusted, state, &brought, seconds)? {
+            Ok(line) => print(&line),
+            Err(refusal) => {
+                say(Priority::Error, &format!("not cosigned: {refusal}"));
+                if let Refusal::No(No::Conflict { size, .. }) = refusal {
+                    // As the body of the 409 has it.
+                    print(&format!("{size}\n"))?;
+                }
+                Ok(ExitCode::FAILURE)
+            }
+        }
+    }
+}
+
+/// The one place that writes results.
+fn print(text: &str) -> Result<ExitCode, Failure> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(CosignError::Output)?;
+    Ok(ExitCode::SUCCESS)
 }
