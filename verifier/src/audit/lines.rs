@@ -23,6 +23,12 @@ pub trait Source {
     /// # Errors
     /// Those of the medium.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// How many bytes there are now.
+    ///
+    /// # Errors
+    /// Those of the medium.
+    fn length(&self) -> io::Result<u64>;
 }
 
 impl Source for File {
@@ -34,6 +40,10 @@ impl Source for File {
             }
         }
     }
+
+    fn length(&self) -> io::Result<u64> {
+        self.metadata().map(|data| data.len())
+    }
 }
 
 impl Source for &[u8] {
@@ -44,6 +54,10 @@ impl Source for &[u8] {
             to.copy_from_slice(from);
         }
         Ok(count)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.len() as u64)
     }
 }
 

@@ -115,8 +115,7 @@ pub(super) fn line_of(store: &Store, seq: u64) -> Result<Option<Vec<u8>>, Fault>
 pub(super) fn place_of(store: &Store, seq: u64) -> Result<Option<(std::fs::File, u64)>, Fault> {
     let path = segment_path(seq / SEGMENT_ENTRIES * SEGMENT_ENTRIES);
     let Opened::File(file) = store.file(&path)? else { return Ok(None) };
-    let bytes = file.metadata().map_err(store.unreadable(&path))?.len();
-    Ok(locate(&file, bytes, seq).map_err(store.unreadable(&path))?.map(|offset| (file, offset)))
+    Ok(locate(&file, seq).map_err(store.unreadable(&path))?.map(|offset| (file, offset)))
 }
 
 /// Hashes of the entries `from..until` of one segment, read from their lines; nothing when one is not there.

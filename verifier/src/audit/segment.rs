@@ -10,6 +10,7 @@ use super::SEGMENT_ENTRIES;
 use super::entry::{ENTRY_BYTES_MAX, Entry, EntryError, Moment};
 use super::kind::{Acknowledged, Data, Epoch, Forgotten, Gap, Kind, Pruned, Traces, find};
 use super::lines::{Lines, Piece, Source, Tail};
+use super::locate::payloads_from;
 use super::payload::{PAYLOAD_LINE_BYTES_MAX, Payload};
 use super::refusal::ChainRefusal;
 use super::tree::{Frontier, leaf};
@@ -134,7 +135,7 @@ pub(super) fn scan<S: Source>(
         task,
         scan: Scan { first: task.first, tree: task.start.tree.clone(), ..Scan::default() },
         findings: Findings::default(),
-        payloads: payloads.map(|source| Payloads::new(source, payload_path, task.start.seq)),
+        payloads: payloads.map(|source| Payloads::new(source, payload_path, task.start.seq)).transpose()?,
         place: task.start.seq,
         shift: 0,
         stops: task.stops.iter().copied().skip_while(|stop| *stop <= task.start.seq).peekable(),
@@ -348,19 +349,27 @@ enum Found {
 struct Payloads<'a, S> {
     lines: Lines<'a, S>,
     path: &'a str,
-    /// Entries before this one are passed over.
-    from: u64,
     /// Read, and of a later entry than was asked for.
     ahead: Option<Payload>,
     over: bool,
 }
 
 impl<'a, S: Source> Payloads<'a, S> {
-    fn new(source: &'a S, path: &'a str, from: u64) -> Self {
-        let lines = Lines::new(source, 0, PAYLOAD_LINE_BYTES_MAX);
-        let mut payloads = Self { lines, path, from, ahead: None, over: false };
-        payloads.from = from;
-        payloads
+    /// From the first payload of entry `from` or a later one on. Blank lines before it belong to entries before or
+    /// after: those after it are then missing, which they are anyway.
+    fn new(source: &'a S, path: &'a str, from: u64) -> io::Result<Self> {
+        let begin = if from.is_multiple_of(SEGMENT_ENTRIES) { 0 } else { payloads_from(source, from)? };
+        let lines = Lines::new(source, begin, PAYLOAD_LINE_BYTES_MAX);
+        let mut payloads = Self { lines, path, ahead: None, over: false };
+        while !from.is_multiple_of(SEGMENT_ENTRIES)
+            && let Some(line) = payloads.next()?
+        {
+            if let Some(payload) = line.filter(|payload| payload.seq >= from) {
+                payloads.ahead = Some(payload);
+                break;
+            }
+        }
+        Ok(payloads)
     }
 
     /// The next line: a payload, or none where something else stands; nothing at the end.
@@ -377,23 +386,7 @@ impl<'a, S: Source> Payloads<'a, S> {
         }
     }
 
-    /// Where reading begins in the middle: to the first payload from there on. Blank lines before it belong to
-    /// entries before or after: those after it are then missing, which they are anyway.
-    fn pass_over(&mut self, first_asked: u64) -> io::Result<()> {
-        while let Some(line) = self.next()? {
-            if let Some(payload) = line.filter(|payload| payload.seq >= first_asked) {
-                self.ahead = Some(payload);
-                break;
-            }
-        }
-        Ok(())
-    }
-
     fn of(&mut self, seq: u64) -> io::Result<Found> {
-        if !self.from.is_multiple_of(SEGMENT_ENTRIES) {
-            let from = std::mem::take(&mut self.from);
-            self.pass_over(from)?;
-        }
         let line = match self.ahead.take() {
             Some(payload) => Some(payload),
             None => match self.next()? {
@@ -416,10 +409,6 @@ impl<'a, S: Source> Payloads<'a, S> {
 
     /// After the last entry that was read: only payloads of entries that are to come may follow.
     fn rest(&mut self, place: u64, full: bool) -> io::Result<Option<ChainRefusal>> {
-        if !self.from.is_multiple_of(SEGMENT_ENTRIES) {
-            let from = std::mem::take(&mut self.from);
-            self.pass_over(from)?;
-        }
         let foreign = |seq| Some(ChainRefusal::PayloadOfNoEntry { path: self.path.to_owned(), seq });
         let line = match self.ahead.take() {
             Some(payload) => Some(Some(payload)),
