@@ -6,7 +6,11 @@ use crate::peers;
 use crate::step::{self, Outcome};
 use crate::surroundings::{Surroundings, cargo, on_path};
 
-/// By cargo-nextest where it is, else by `cargo test`; then the examples in the documentation.
+/// The one feature that the workspace is not compiled with, because it links a library that not everybody has.
+pub const TPM: &str = "secai-audit/tpm";
+
+/// By cargo-nextest where it is, else by `cargo test`; then the examples in the documentation, and what a feature
+/// leaves out.
 pub fn run(here: &Surroundings) -> Outcome {
     let tests = if on_path("cargo-nextest").is_some() {
         let mut command = Command::new(cargo());
@@ -19,7 +23,9 @@ pub fn run(here: &Surroundings) -> Outcome {
     };
     let mut examples = Command::new(cargo());
     examples.args(["test", "--doc"]);
-    step::run_all([tests, examples].map(|mut command| {
+    let mut tpm = Command::new(cargo());
+    tpm.args(["test", "--no-fail-fast", "--features", TPM, "--test", "anchor"]);
+    step::run_all([tests, examples, tpm].map(|mut command| {
         command.args(["--workspace", "--locked"]);
         for_tests(&mut command, here, "test");
         command

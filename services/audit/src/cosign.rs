@@ -13,16 +13,14 @@ mod key;
 pub use decide::{Memory, No, decide};
 pub use key::CosigningKey;
 
-use crate::disk::{self, Keep, read_file, replace};
+use crate::disk::{Keep, lock, read_file, replace};
 use crate::writer::WriteError;
-use rustix::fs::FlockOperation;
 use secai_daemon::report::Hint;
 use secai_verifier::audit::add_checkpoint::{AddCheckpoint, RequestError};
 use secai_verifier::audit::checkpoint::{NOTE_BYTES_MAX, Note, NoteError, VerifierKey};
 use secai_verifier::audit::proof::Proof;
 use secai_verifier::files::Fault;
 use serde::{Deserialize, Serialize};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// A note as JSON spells it, and a key.
@@ -146,14 +144,6 @@ pub fn cosign(
         replace(&path, &state.join("new"), &bytes, 0o600, Keep::OnDisk)?;
     }
     Ok(Ok(line))
-}
-
-/// Until this is dropped nobody else compares and remembers.
-fn lock(state: &Path) -> Result<File, CosignError> {
-    let folder = disk::at("open", state, File::open(state))?;
-    let locked = rustix::fs::flock(&folder, FlockOperation::LockExclusive).map_err(std::io::Error::from);
-    disk::at("lock", state, locked)?;
-    Ok(folder)
 }
 
 /// Names of chains end in their 16 hex digits; what else a name could be becomes harmless.

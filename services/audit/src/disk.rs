@@ -1,7 +1,7 @@
 //! Files of the chain: appending into room that was allocated ahead, so that a sync has no size to write down.
 
 use crate::writer::WriteError;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
@@ -270,6 +270,17 @@ pub fn append_once(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
         return at("write", path, Err(cause));
     }
     Ok(())
+}
+
+/// Until this is dropped nobody else compares and remembers in this folder.
+///
+/// # Errors
+/// [`WriteError::Disk`].
+pub fn lock(folder: &Path) -> Result<File, WriteError> {
+    let opened = at("open", folder, File::open(folder))?;
+    let locked = rustix::fs::flock(&opened, FlockOperation::LockExclusive).map_err(std::io::Error::from);
+    at("lock", folder, locked)?;
+    Ok(opened)
 }
 
 /// How surely a file is put in its place.

@@ -4,11 +4,12 @@
 //! Requests ([`serve`]) → [`decide`] → [`writer`] (a batch: what queued up during the last sync) → [`disk`] → acknowledgements.
 //! What systemd says of the services comes in between ([`systemd`] → [`states`] → [`serve`]).
 //! [`recover`] puts back in order what a crash left; [`keys`] holds the one private key. [`witness`] is another user who
-//! remembers the head, [`cosign`] a witness on another machine.
+//! remembers the head, [`cosign`] a witness on another machine, [`anchor`] the TPM (its own part with the feature `tpm`).
 //!
 //! This service never changes or removes an entry, never writes what a caller says about itself, and never goes on
 //! after a write or a sync that failed: it ends, and what it had not acknowledged is as if it had not been asked.
 
+pub mod anchor;
 pub mod config;
 pub mod cosign;
 pub mod decide;

@@ -2,12 +2,14 @@
 //! `secai-audit cosign`: a witness on another machine.
 
 use clap::{Args, Parser, Subcommand};
+#[cfg(feature = "tpm")]
+use secai_audit::anchor::{self, AnchorError, tpm::Tpm};
 use secai_audit::config::{self, PAGES};
 use secai_audit::cosign::{Brought, CosignError, CosigningKey, No, Refusal, cosign};
 use secai_audit::recover::{Found, Places, open};
 use secai_audit::serve::{self, ServeError};
 use secai_audit::systemd::Systemd;
-use secai_audit::witness::{self, WitnessError};
+use secai_audit::witness::{self, Seen, WitnessError};
 use secai_audit::writer::{OWN_NAME, WriteError};
 use secai_daemon::listen::{ListenError, Listener, Passed, bind_without_systemd};
 use secai_daemon::readiness::Readiness;
@@ -21,6 +23,8 @@ use secai_verifier::time::Time;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+#[cfg(feature = "tpm")]
+use zeroize::Zeroizing;
 
 /// The name of our socket unit, which systemd gives its socket.
 const SOCKET_UNIT: &str = "secure-ai-audit.socket";
@@ -55,6 +59,10 @@ enum Verb {
         after_help = "Examples:\n  secai-audit cosign --new-key ada.example/witness --key ada.key > ada.vkey\n  secai-audit cosign --key ada.key --state seen --trust trust --epochs request.epochs request > answer"
     )]
     Cosign(Cosign),
+    /// Compare the chain with the head that the TPM remembers, and have it remember the new one
+    #[cfg(feature = "tpm")]
+    #[command(after_help = "Example:\n  secai-audit anchor --state /var/lib/secure-ai/anchor --tpm device:/dev/tpmrm0")]
+    Anchor(Anchor),
 }
 
 #[derive(Args)]
@@ -105,6 +113,26 @@ struct Cosign {
     request: Option<PathBuf>,
 }
 
+#[cfg(feature = "tpm")]
+#[derive(Args)]
+struct Anchor {
+    /// Where the writer answers
+    #[arg(long, value_name = "PATH", default_value = secai_api::audit::SOCKET)]
+    socket: PathBuf,
+    /// Folder of what was anchored
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/secure-ai/anchor")]
+    state: PathBuf,
+    /// The TPM, as the TSS names them
+    #[arg(long, value_name = "NAME", default_value = "device:/dev/tpmrm0")]
+    tpm: String,
+    /// The password of the TPM's owner, where he set one: the bytes of this file
+    #[arg(long, value_name = "FILE")]
+    owner_auth: Option<PathBuf>,
+    /// Whatever the TPM remembers or forgot, I know why: begin again with the chain that is there
+    #[arg(long)]
+    begin_anew: bool,
+}
+
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error("cannot take the socket")]
@@ -125,6 +153,9 @@ enum Failure {
     Witness(#[from] WitnessError),
     #[error(transparent)]
     Cosign(#[from] CosignError),
+    #[cfg(feature = "tpm")]
+    #[error(transparent)]
+    Anchor(#[from] AnchorError),
 }
 
 impl Hint for Failure {
@@ -134,6 +165,8 @@ impl Hint for Failure {
             Self::Write(error) | Self::Serve(ServeError::Write(error)) => error.hint(),
             Self::Witness(error) => error.hint(),
             Self::Cosign(error) => error.hint(),
+            #[cfg(feature = "tpm")]
+            Self::Anchor(error) => error.hint(),
             _ => None,
         }
     }
@@ -144,6 +177,8 @@ fn main() -> ExitCode {
         Verb::Serve(words) => words.run(),
         Verb::Witness(words) => words.run(),
         Verb::Cosign(words) => words.run(),
+        #[cfg(feature = "tpm")]
+        Verb::Anchor(words) => words.run(),
     };
     done.unwrap_or_else(|failure| fail(&failure))
 }
@@ -198,9 +233,30 @@ fn report(found: &Found) {
 
 impl Witness {
     fn run(self) -> Result<ExitCode, Failure> {
-        let seen = witness::look(&self.socket, &self.state)?;
-        say(if seen.consistent { Priority::Info } else { Priority::Error }, &seen.words);
-        Ok(if seen.consistent { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(told(&witness::look(&self.socket, &self.state)?))
+    }
+}
+
+/// Says what was seen; the exit code.
+fn told(seen: &Seen) -> ExitCode {
+    say(if seen.consistent { Priority::Info } else { Priority::Error }, &seen.words);
+    if seen.consistent { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[cfg(feature = "tpm")]
+impl Anchor {
+    fn run(self) -> Result<ExitCode, Failure> {
+        /// Longer than any password that a TPM takes.
+        const OWNER_AUTH_BYTES_MAX: u64 = 128;
+        let owner = match &self.owner_auth {
+            Some(path) => match load(path, OWNER_AUTH_BYTES_MAX) {
+                Ok(Ok(password)) => password,
+                _ => return Err(AnchorError::OwnerAuth { path: path.clone() }.into()),
+            },
+            None => Vec::new(),
+        };
+        let mut tpm = Tpm::open(&self.tpm, &Zeroizing::new(owner)).map_err(AnchorError::Tpm)?;
+        Ok(told(&anchor::look(&self.socket, &self.state, &mut tpm, self.begin_anew)?))
     }
 }
 

@@ -64,21 +64,41 @@ pub struct Seen {
     pub words: String,
 }
 
+/// What the writer says, and its chain.
+pub(crate) struct Told {
+    device_key: String,
+    /// The chain.
+    pub store: Store,
+}
+
+impl Told {
+    /// Asks it.
+    pub fn by(socket: &Path) -> Result<Self, WitnessError> {
+        let client = AuditClient::connect(socket)?;
+        let (Reply::Status(Status { device_key, .. }), _) = client.ask(&Request::Status {})? else {
+            return Err(WitnessError::Answer);
+        };
+        // What is on the disk is signed before it is looked at.
+        let (Reply::Checkpoint { .. }, _) = client.ask(&Request::Checkpoint {})? else {
+            return Err(WitnessError::Answer);
+        };
+        let (Reply::Opened {}, Some(folder)) = client.ask(&Request::Open {})? else { return Err(WitnessError::Answer) };
+        Ok(Self { device_key, store: Store::from_directory(folder, Path::new("the chain")) })
+    }
+
+    /// The device's key, on its word.
+    #[cfg(feature = "tpm")]
+    pub fn key(&self) -> Result<VerifierKey, WitnessError> {
+        self.device_key.parse().map_err(|_| WitnessError::Answer)
+    }
+}
+
 /// Looks at the chain, compares, and remembers.
 ///
 /// # Errors
 /// [`WitnessError`]: nothing was compared.
 pub fn look(socket: &Path, state: &Path) -> Result<Seen, WitnessError> {
-    let client = AuditClient::connect(socket)?;
-    let (Reply::Status(Status { device_key, .. }), _) = client.ask(&Request::Status {})? else {
-        return Err(WitnessError::Answer);
-    };
-    // What is on the disk is signed before it is looked at.
-    let (Reply::Checkpoint { .. }, _) = client.ask(&Request::Checkpoint {})? else {
-        return Err(WitnessError::Answer);
-    };
-    let (Reply::Opened {}, Some(folder)) = client.ask(&Request::Open {})? else { return Err(WitnessError::Answer) };
-    let store = Store::from_directory(folder, Path::new("the chain"));
+    let Told { device_key, store } = Told::by(socket)?;
     let (head, key) = (state.join("head.note"), state.join("device.vkey"));
     let unusable = |path: &Path| WitnessError::Unusable { path: path.to_owned() };
     let known = read_file(&key, KEY_BYTES_MAX)?;
@@ -113,7 +133,8 @@ pub fn look(socket: &Path, state: &Path) -> Result<Seen, WitnessError> {
     Ok(Seen { consistent: true, words })
 }
 
-fn alarm(state: &Path, words: &str) -> Result<Seen, WitnessError> {
+/// Says that something is wrong, and keeps saying it until a person has seen it.
+pub(crate) fn alarm(state: &Path, words: &str) -> Result<Seen, WitnessError> {
     let words = format!("the chain is not what was remembered: {words}");
     replace(&state.join("alarm"), &state.join("new"), format!("{words}\n").as_bytes(), 0o600, Keep::OnDisk)?;
     Ok(Seen { consistent: false, words })

@@ -342,6 +342,7 @@ impl Check<'_> {
             entries: fold.entries,
             last: fold.edge.map(|edge| edge.time),
             witnessed: kept,
+            ended_since: kept.map_or(0, |kept| epochs.of(size).saturating_sub(epochs.of(kept)) as u64),
             cosigned: self.cosigned.clone(),
             payloads: fold.payloads,
             forgotten,

@@ -115,6 +115,8 @@ pub struct Report {
     pub last: Option<Moment>,
     /// Entries that the kept checkpoint covers; none without one.
     pub witnessed: Option<u64>,
+    /// Epochs that ended between that checkpoint and the head; 0 without one.
+    pub ended_since: u64,
     /// What the witnesses that were asked for say of that checkpoint.
     pub cosigned: Vec<Cosignature>,
     /// Payloads that are what was written.
