@@ -131,19 +131,19 @@ pub fn cosign(
     let _alone = lock(state)?;
     // Only names of chains that are trusted become names of files.
     let origin = &asked.note.checkpoint.origin;
-    let path = trusted.iter().any(|key| key.name() == origin).then(|| memory_path(state, origin));
-    let memory = path.as_deref().map(recall).transpose()?.flatten();
+    if !trusted.iter().any(|key| key.name() == origin) {
+        return Ok(Err(No::UnknownChain { origin: origin.clone() }.into()));
+    }
+    let path = memory_path(state, origin);
+    let memory = recall(&path)?;
     let signer = match decide(trusted, memory.as_ref(), &epochs, &asked) {
         Ok(signer) => signer,
         Err(no) => return Ok(Err(no.into())),
     };
-    let line = key.cosign(&asked.note.checkpoint, seconds);
-    if let Some(path) = path {
-        let file = MemoryFile { key: signer.to_string(), note: asked.note.render() };
-        let bytes = serde_json::to_vec(&file).map_err(|_| CosignError::Unusable { path: path.clone() })?;
-        replace(&path, &state.join("new"), &bytes, 0o600, Keep::OnDisk)?;
-    }
-    Ok(Ok(line))
+    let file = MemoryFile { key: signer.to_string(), note: asked.note.render() };
+    let bytes = serde_json::to_vec(&file).map_err(|_| CosignError::Unusable { path: path.clone() })?;
+    replace(&path, &state.join("new"), &bytes, 0o600, Keep::OnDisk)?;
+    Ok(Ok(key.cosign(&asked.note.checkpoint, seconds)))
 }
 
 /// Names of chains end in their 16 hex digits; what else a name could be becomes harmless.

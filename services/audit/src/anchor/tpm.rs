@@ -5,6 +5,7 @@
 //! ```
 //!
 //! Whoever may use the device may read it; whoever knows the owner's password (none, as machines come) may write it.
+//! The password goes to the TPM in the clear: who listens on the bus between learns it.
 
 use super::decide::Held;
 use super::slots::{SLOT_BYTES, SLOTS, newest, slot};
