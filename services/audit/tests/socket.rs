@@ -162,12 +162,15 @@ fn of_64_writers_killed_at_random_nothing_acknowledged_is_lost() {
     let mut acknowledged = BTreeSet::new();
     for round in 0..6u64 {
         let stop = std::sync::atomic::AtomicBool::new(false);
+        // All of them are there before the service dies.
+        let connected = std::sync::Barrier::new(65);
         let seen: Vec<u64> = std::thread::scope(|scope| {
             let writers: Vec<_> = (0..64)
                 .map(|writer| {
-                    let (running, stop) = (&running, &stop);
+                    let (running, stop, connected) = (&running, &stop, &connected);
                     scope.spawn(move || {
                         let connection = running.connect();
+                        connected.wait();
                         let mut seen = Vec::new();
                         while !stop.load(std::sync::atomic::Ordering::Relaxed) {
                             let text = format!("{round}-{writer}-{}", seen.len());
@@ -184,6 +187,7 @@ fn of_64_writers_killed_at_random_nothing_acknowledged_is_lost() {
                     })
                 })
                 .collect();
+            connected.wait();
             std::thread::sleep(Duration::from_millis(150 + 40 * round));
             // The service dies in the middle of it; the writers see that.
             let pid = rustix::process::Pid::from_child(running.child.as_ref().unwrap());
