@@ -1,5 +1,6 @@
 //! `cargo bench -p secai-verifier --bench audit`: a chain of a million entries, read whole, against bare SHA-256 over
 //! the same bytes with as many threads; ten thousand new entries from a kept checkpoint on; memory of both sizes.
+//! `SECAI_LARGEST=10000000` has the memory measured for a chain of that size too (4 GiB on the disk, 12 in memory).
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a helper of tests may panic and print, as tests may")]
 #![allow(clippy::disallowed_methods, reason = "the verifier starts no process; its tests compare it with others")]
 
@@ -126,4 +127,19 @@ fn main() {
     println!("{:9.0} times as fast from a kept checkpoint on", full.as_secs_f64() / new.as_secs_f64());
     let (few, many) = (memory(&small, &trust), memory(&large, &trust));
     println!("{few} KiB for {FEW_ENTRIES} entries, {many} KiB for {entries}: {:.2} times", many as f64 / few as f64);
+    if let Some(entries) = std::env::var("SECAI_LARGEST").ok().and_then(|text| text.parse().ok()) {
+        let largest = dir.path().join("largest");
+        let most = chain(entries);
+        most.write(&largest);
+        most.trust(&trust.join("largest"));
+        write(&trust, "largest.vkey", format!("{}\n", most.vkey(0)).as_bytes());
+        drop(most);
+        let begun = Instant::now();
+        let most = memory(&largest, &trust);
+        println!(
+            "{most} KiB for {entries}: {:.2} times, in {:.1} s",
+            most as f64 / few as f64,
+            begun.elapsed().as_secs_f64()
+        );
+    }
 }
