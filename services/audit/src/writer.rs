@@ -291,18 +291,14 @@ impl Writer {
         let (mut lines, mut payload_lines) = (Vec::with_capacity(batch.len() * 400), Vec::new());
         let mut links = Vec::with_capacity(batch.len());
         let (mut prev, time) = (self.last, Moment::from_micros(now.wall));
+        let mut salts = salts(batch)?.into_iter();
         for (seq, pending) in (first..).zip(batch) {
-            let payload = match &pending.payload {
-                None => None,
-                Some(bytes) => {
-                    let mut salt = [0; SALT_BYTES];
-                    getrandom::fill(&mut salt).map_err(|_| WriteError::NoRandomness)?;
-                    let payload = Payload { seq, salt, bytes: bytes.clone() };
-                    payload.render(&mut payload_lines);
-                    payload_lines.push(b'\n');
-                    Some(payload.digest())
-                }
-            };
+            let payload = pending.payload.clone().zip(salts.next()).map(|(bytes, salt)| {
+                let payload = Payload { seq, salt, bytes };
+                payload.render(&mut payload_lines);
+                payload_lines.push(b'\n');
+                payload.digest()
+            });
             let begin = lines.len();
             let entry = Entry {
                 seq,
@@ -525,6 +521,13 @@ impl Writer {
         self.checkpoint(Keep::OnDisk)?;
         Ok(())
     }
+}
+
+/// A salt for each of these, whether it has a payload or not: one call for all of them.
+fn salts(batch: &[Pending]) -> Result<Vec<[u8; SALT_BYTES]>, WriteError> {
+    let mut salts = vec![[0; SALT_BYTES]; batch.len()];
+    getrandom::fill(salts.as_flattened_mut()).map_err(|_| WriteError::NoRandomness)?;
+    Ok(salts)
 }
 
 /// How many of these, one at least, are written by one call.

@@ -6,9 +6,11 @@
 
 use crate::digest::Digest;
 use base64::Engine as _;
+use base64::display::Base64Display;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use std::io::Write as _;
 
 /// A payload: what an entry of full length could not hold either.
 pub const PAYLOAD_BYTES_MAX: usize = 8_192;
@@ -47,10 +49,8 @@ impl Payload {
 
     /// Appends the line, without a newline.
     pub fn render(&self, line: &mut Vec<u8>) {
-        let salt = u128::from_be_bytes(self.salt);
-        let text =
-            format!(r#"{{"seq":{},"salt":"{salt:032x}","payload":"{}"}}"#, self.seq, STANDARD.encode(&self.bytes));
-        line.extend(text.as_bytes());
+        let (salt, bytes) = (u128::from_be_bytes(self.salt), Base64Display::new(&self.bytes, &STANDARD));
+        let _ = write!(line, r#"{{"seq":{},"salt":"{salt:032x}","payload":"{bytes}"}}"#, self.seq);
     }
 
     /// Reads a line in its one spelling; none for anything else, a forgotten payload (spaces) among it.
