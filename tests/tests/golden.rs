@@ -32,6 +32,7 @@ const COMMANDS: [(&str, &[&str]); 4] = [
             "audit status",
             "audit note",
             "audit forget",
+            "audit prune",
             "audit acknowledge",
         ],
     ),

@@ -261,7 +261,7 @@ fn pages_and_units_agree() {
 
 #[test]
 fn the_audit_daemons_page_names_each_request_once() {
-    use secai_api::audit::{Range, Request};
+    use secai_api::audit::{Prune, Range, Request};
     let word = |request: &Request| match serde_json::to_value(request).unwrap() {
         serde_json::Value::Object(words) => words.into_iter().next().unwrap().0,
         other => panic!("{other}"),
@@ -269,6 +269,7 @@ fn the_audit_daemons_page_names_each_request_once() {
     // Who may append is said by kind.
     let requests = [
         Request::Forget(Range { from: 0, until: 0 }),
+        Request::Prune(Prune { until: 0 }),
         Request::Checkpoint {},
         Request::Open {},
         Request::Acknowledge {},
@@ -296,6 +297,7 @@ fn the_audit_daemon_obeys_whom_it_should() {
     for (request, others) in [
         ("append owner.note", &[][..]),
         ("forget", &[]),
+        ("prune", &[]),
         ("acknowledge", &[]),
         ("open", &[WITNESS, DASHBOARD]),
         ("checkpoint", &[WITNESS, DASHBOARD]),

@@ -47,6 +47,8 @@ pub enum Request {
     Append(Append),
     /// Erase the payloads of the entries `from..until`, after an entry that says so. Answer: [`Reply::Appended`], once both are done.
     Forget(Range),
+    /// Remove the segments before an entry, after an entry that says so. Answer: [`Reply::Appended`], once both are done.
+    Prune(Prune),
     /// Sign what is on the disk now. Answer: [`Reply::Checkpoint`].
     Checkpoint {},
     /// Hand out a descriptor of the chain's directory, read-only. Answer: [`Reply::Opened`], the descriptor beside it.
@@ -77,6 +79,14 @@ pub struct Range {
     /// The first.
     pub from: u64,
     /// The first after them.
+    pub until: u64,
+}
+
+/// The oldest segments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prune {
+    /// The first entry that stays: a multiple of 65,536.
     pub until: u64,
 }
 
@@ -151,6 +161,8 @@ pub enum Why {
     Gap,
     /// There is nothing to do: no such entries, no gap.
     Nothing,
+    /// Entries may not be removed: their epoch is not closed yet, or the chain does not hold.
+    Needed,
     /// The queue is full, or the writer is ending: ask again later.
     Busy,
 }
@@ -201,6 +213,7 @@ mod tests {
             r#"{"id":2,"ask":{"append":{"kind":"x","data":{},"uid":0}}}"#,
             r#"{"id":2,"ask":{"checkpoint":{}},"uid":0}"#,
             r#"{"id":2,"ask":{"checkpoint":{"size":1}}}"#,
+            r#"{"id":2,"ask":{"prune":{"from":0,"until":65536}}}"#,
             r#"{"id":-1,"ask":{"status":{}}}"#,
             r#"{"ask":{"status":{}}}"#,
             r#"{"id":1}"#,

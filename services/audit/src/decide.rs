@@ -3,7 +3,8 @@
 use crate::writer::{OWN_NAME, Pending};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use secai_api::audit::{Append, Range, Request, Why};
+use secai_api::audit::{Append, Prune, Range, Request, Why};
+use secai_verifier::audit::SEGMENT_ENTRIES;
 use secai_verifier::audit::kind::{self, Class, Kind, Traces};
 use secai_verifier::audit::payload::PAYLOAD_BYTES_MAX;
 use secai_verifier::service::Services;
@@ -24,6 +25,8 @@ pub enum Allowed {
     Append(Pending, Class),
     /// Erase the payloads of these entries, in the name of this user.
     Forget(Range, (String, u32)),
+    /// Remove the segments before this entry, in the name of this user.
+    Prune(u64, (String, u32)),
     /// Sign.
     Checkpoint,
     /// Hand out the chain.
@@ -43,6 +46,8 @@ const FIRST_OF_ALL: [&str; 2] = ["audit.", "profile."];
 /// Kinds that a person writes: they are taken even after a gap.
 const OWNERS: &str = "owner.";
 
+const GAP: &str = "the chain begins with a gap that its owner has not acknowledged";
+
 /// Decides. Reasons to refuse come first, the caller's before the request's.
 ///
 /// # Errors
@@ -51,6 +56,7 @@ pub fn decide(services: &Services, uid: u32, request: &Request, standing: Standi
     let may = match request {
         Request::Append(append) => services.may_append(uid, &append.kind),
         Request::Forget(_) => may_ask(services, "forget", uid),
+        Request::Prune(_) => may_ask(services, "prune", uid),
         Request::Checkpoint {} => may_ask(services, "checkpoint", uid),
         Request::Open {} => may_ask(services, "open", uid),
         Request::Acknowledge {} => may_ask(services, "acknowledge", uid),
@@ -71,7 +77,7 @@ pub fn decide(services: &Services, uid: u32, request: &Request, standing: Standi
             // What waits for its entry before it happens does not happen.
             let owners = pending.kind.starts_with(OWNERS);
             if standing.gap && class == Class::Sync && !owners {
-                return Err((Why::Gap, "the chain begins with a gap that its owner has not acknowledged".to_owned()));
+                return Err((Why::Gap, GAP.to_owned()));
             }
             Ok(Allowed::Append(pending, class))
         }
@@ -79,6 +85,13 @@ pub fn decide(services: &Services, uid: u32, request: &Request, standing: Standi
             Err((Why::Nothing, format!("there are no entries from {} to before {}", range.from, range.until)))
         }
         Request::Forget(range) => Ok(Allowed::Forget(*range, asker())),
+        Request::Prune(Prune { until }) if !until.is_multiple_of(SEGMENT_ENTRIES) => {
+            let message = format!("only whole segments are removed: {until} is no multiple of {SEGMENT_ENTRIES}");
+            Err((Why::WrongData, message))
+        }
+        // The gap is its first entry, and nobody was shown it.
+        Request::Prune(_) if standing.gap => Err((Why::Gap, GAP.to_owned())),
+        Request::Prune(Prune { until }) => Ok(Allowed::Prune(*until, asker())),
         Request::Acknowledge {} if !standing.gap => Err((Why::Nothing, "the chain has no gap".to_owned())),
         Request::Acknowledge {} => Ok(Allowed::Acknowledge(asker())),
         Request::Checkpoint {} => Ok(Allowed::Checkpoint),

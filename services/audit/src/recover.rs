@@ -6,6 +6,7 @@
 
 use crate::disk::{self, Keep, LineReader, Lines, read_file};
 use crate::keys::{EpochKey, Floor, KeyStore};
+use crate::prune::{remove_before, segments};
 use crate::writer::{BATCH_BYTES_MAX, Now, Pending, WriteError, Writer, boot_id, make_folders, open_segment};
 use secai_verifier::audit::checkpoint::{NOTE_BYTES_MAX, Note};
 use secai_verifier::audit::entry::{ENTRY_BYTES_MAX, Entry, genesis};
@@ -24,7 +25,7 @@ const TORN_BYTES_MAX: usize = BATCH_BYTES_MAX + 2 * (ENTRY_BYTES_MAX + 1);
 /// A full tile.
 const TILE_BYTES: u64 = TILE_WIDTH * 32;
 /// Lines of a record in the log of closing checkpoints.
-const NOTE_LINES: usize = 5;
+pub(crate) const NOTE_LINES: usize = 5;
 
 /// Where a device keeps its chain.
 #[derive(Debug, Clone)]
@@ -61,6 +62,8 @@ struct Scan {
     stamp: Option<(u32, u64)>,
     bytes: u64,
     forgotten: Vec<kind::Forgotten>,
+    /// The entries before this one were to be removed.
+    pruned: Option<u64>,
     /// The next key, when the last good entry ends an epoch.
     ends: Option<String>,
 }
@@ -112,15 +115,16 @@ fn lock(state: &Path) -> Result<std::fs::File, WriteError> {
 }
 
 fn is_empty(chain: &Path) -> Result<bool, WriteError> {
-    let segments = chain.join(SEGMENTS_DIR);
-    let empty = |path: &Path| std::fs::read_dir(path).map(|mut entries| entries.next().is_none());
-    if !segments.exists() {
-        return disk::at("read", chain, empty(chain));
+    if !chain.join(SEGMENTS_DIR).exists() {
+        let empty = std::fs::read_dir(chain).map(|mut entries| entries.next().is_none());
+        return disk::at("read", chain, empty);
     }
     // A first start that was cut short: names, but not one line.
-    let first = chain.join(segment_path(0));
-    let written = first.exists() && disk::length_without_zeros(&first)? > 0;
-    Ok(!written && !chain.join(segment_path(SEGMENT_ENTRIES)).exists())
+    Ok(match segments(chain)?.last() {
+        None => true,
+        Some(0) => disk::length_without_zeros(&chain.join(segment_path(0)))? == 0,
+        Some(_) => false,
+    })
 }
 
 fn begin(chain: &Path, keys: KeyStore, lock: std::fs::File) -> Result<Writer, WriteError> {
@@ -209,7 +213,8 @@ fn read_with(
     floor: Floor,
     earlier: Earlier,
 ) -> Result<Result<State, String>, WriteError> {
-    let Some(segment) = last_segment(chain)? else {
+    let there = if chain.join(SEGMENTS_DIR).exists() { segments(chain)? } else { Vec::new() };
+    let Some(segment) = there.last().copied() else {
         return Ok(Err("the entries are gone".to_owned()));
     };
     // Two heads were signed or kept under lock; the chain must still have them.
@@ -224,11 +229,14 @@ fn read_with(
         frontier.push(leaf);
         seen.extend(floors.iter().filter(|floor| floor.0 == frontier.size() && floor.1 != frontier.root()));
     };
-    let (mut prev, mut segments, mut at) = (genesis(key.device().name()), Vec::new(), 0);
+    // What the next entry must link to; where its predecessor was removed, the tree alone tells.
+    let mut prev = Some(genesis(key.device().name()));
+    let (mut segments, mut at, mut from_tiles) = (Vec::new(), 0, 0);
     while at < segment {
         let path = chain.join(segment_path(at));
         let last = at + SEGMENT_ENTRIES == segment;
-        if earlier == Earlier::FromEntries {
+        let is_there = there.contains(&at);
+        if earlier == Earlier::FromEntries && is_there {
             let Some(mut reader) = LineReader::open(&path)? else {
                 return Ok(Err(format!("the segment of entry {at} is gone")));
             };
@@ -236,7 +244,7 @@ fn read_with(
             if scan.leaves.len() as u64 != SEGMENT_ENTRIES {
                 return Ok(Err(format!("entry {} is broken", at + scan.leaves.len() as u64)));
             }
-            prev = scan.last;
+            prev = Some(scan.last);
             let mut own = Frontier::new();
             for leaf in scan.leaves {
                 own.push(leaf);
@@ -246,9 +254,12 @@ fn read_with(
         } else {
             let Some(node) = segment_node(chain, at)? else { return Ok(Err("a tile is missing".to_owned())) };
             let joined = Frontier::from_peaks(SEGMENT_ENTRIES, vec![node]).is_some_and(|part| frontier.append(&part));
-            if last && joined {
-                prev = last_line(&path)?.unwrap_or(prev);
+            match is_there {
+                false => prev = None,
+                true if last && joined => prev = last_line(&path)?.or(prev),
+                true => {}
             }
+            from_tiles = at + SEGMENT_ENTRIES;
             segments.push(node);
         }
         at += SEGMENT_ENTRIES;
@@ -257,6 +268,9 @@ fn read_with(
         return Ok(Err(format!("the segment of entry {segment} is gone")));
     };
     let scan = scan(&mut reader, segment, prev)?;
+    if prev.is_none() && scan.leaves.is_empty() {
+        return Ok(Err(format!("entry {segment} is gone, and those before it")));
+    }
     let before = frontier.clone();
     scan.leaves.iter().for_each(|leaf| push(&mut frontier, *leaf));
     let size = frontier.size();
@@ -266,7 +280,7 @@ fn read_with(
     if let Some((floor, _)) = floors.iter().find(|floor| floor.0 > size) {
         return Ok(Err(format!("{} entries are gone that were signed", floor - size)));
     }
-    if earlier == Earlier::FromTiles && segment > 0 && floors.iter().all(|floor| floor.0 <= segment) {
+    if from_tiles > 0 && floors.iter().all(|floor| floor.0 <= from_tiles) {
         return Ok(Err("no signed root follows from the tiles".to_owned()));
     }
     let tail = reader.tail(scan.bytes, TORN_BYTES_MAX)?;
@@ -300,27 +314,22 @@ fn last_line(path: &Path) -> Result<Option<Digest>, WriteError> {
     Ok(lines.get(begin..).filter(|line| !line.is_empty()).map(Digest::of))
 }
 
-fn last_segment(chain: &Path) -> Result<Option<u64>, WriteError> {
-    let folder = chain.join(SEGMENTS_DIR);
-    if !folder.exists() {
-        return Ok(None);
-    }
-    let mut last = None;
-    for entry in disk::at("read", &folder, std::fs::read_dir(&folder))? {
-        let name = disk::at("read", &folder, entry)?.file_name();
-        let first = name.to_str().and_then(|name| name.strip_suffix(".jsonl")).and_then(|digits| digits.parse().ok());
-        last = last.max(first.filter(|first: &u64| first.is_multiple_of(SEGMENT_ENTRIES)));
-    }
-    Ok(last)
-}
-
-/// Reads entries as long as they follow each other.
-fn scan(reader: &mut LineReader, first: u64, prev: Digest) -> Result<Scan, WriteError> {
-    let mut scan = Scan { leaves: Vec::new(), last: prev, stamp: None, bytes: 0, forgotten: Vec::new(), ends: None };
+/// Reads entries as long as they follow each other; the first one follows anything where nothing is said.
+fn scan(reader: &mut LineReader, first: u64, prev: Option<Digest>) -> Result<Scan, WriteError> {
+    let mut scan = Scan {
+        leaves: Vec::new(),
+        last: prev.unwrap_or_else(|| Digest::of(b"")),
+        stamp: None,
+        bytes: 0,
+        forgotten: Vec::new(),
+        pruned: None,
+        ends: None,
+    };
     let mut seq = first;
     while let Some(line) = reader.next_line(ENTRY_BYTES_MAX)? {
         let Ok(entry) = Entry::parse(line) else { break };
-        if entry.seq != seq || entry.prev != scan.last || scan.leaves.len() as u64 == SEGMENT_ENTRIES {
+        let follows = entry.prev == scan.last || prev.is_none() && scan.leaves.is_empty();
+        if entry.seq != seq || !follows || scan.leaves.len() as u64 == SEGMENT_ENTRIES {
             break;
         }
         scan.last = Digest::of(line);
@@ -331,6 +340,10 @@ fn scan(reader: &mut LineReader, first: u64, prev: Digest) -> Result<Scan, Write
         let data = entry.data.as_bytes();
         match entry.kind {
             kind::Forgotten::KIND => scan.forgotten.extend(serde_json::from_slice::<kind::Forgotten>(data)),
+            kind::Pruned::KIND => {
+                let until = serde_json::from_slice(data).ok().map(|pruned: kind::Pruned| pruned.until);
+                scan.pruned = scan.pruned.max(until.filter(|until| *until <= first));
+            }
             kind::Epoch::KIND => scan.ends = serde_json::from_slice(data).map(|epoch: kind::Epoch| epoch.key).ok(),
             _ => {}
         }
@@ -432,6 +445,9 @@ fn resume(
     writer.write_tiles()?;
     for act in scan.forgotten {
         writer.erase(act.from, act.until)?;
+    }
+    if let Some(until) = scan.pruned {
+        remove_before(chain, until)?;
     }
     if let Some(public) = scan.ends {
         let next = writer.keys.load_next()?;

@@ -251,6 +251,13 @@ impl Server<'_> {
         let seq = match allowed {
             Allowed::Append(..) => return Ok(()),
             Allowed::Forget(range, asker) => self.writer.forget(range.from, range.until, asker)?,
+            Allowed::Prune(until, asker) => match self.writer.prune(until, asker)? {
+                Ok(seq) => Some(seq),
+                Err(no) => {
+                    self.refuse(token, id, no.why(), &no.to_string());
+                    return Ok(());
+                }
+            },
             Allowed::Acknowledge(asker) => self.writer.acknowledge(asker)?,
             Allowed::Checkpoint => {
                 let note = self.writer.checkpoint(Keep::OnDisk)?.render();

@@ -427,7 +427,7 @@ impl Writer {
     }
 
     /// A full disk in the middle of something is as bad as any other fault.
-    fn midway<T>(&self, doing: &'static str, result: Result<T, WriteError>) -> Result<T, WriteError> {
+    pub(crate) fn midway<T>(&self, doing: &'static str, result: Result<T, WriteError>) -> Result<T, WriteError> {
         result.map_err(|error| match error {
             WriteError::Full => {
                 WriteError::Disk { doing, path: self.folder.clone(), cause: std::io::ErrorKind::StorageFull.into() }
@@ -556,7 +556,7 @@ pub(crate) fn open_segment(
     Ok(pair)
 }
 
-fn write_tile(chain: &Path, name: &str, bytes: &[u8]) -> Result<(), WriteError> {
+pub(crate) fn write_tile(chain: &Path, name: &str, bytes: &[u8]) -> Result<(), WriteError> {
     let path = chain.join(name);
     if let Some(folder) = path.parent() {
         disk::at("create", folder, std::fs::create_dir_all(folder))?;

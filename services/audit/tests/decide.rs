@@ -1,7 +1,7 @@
 //! Who may ask what, as a table over the pages that an image has. Refusals first.
 #![allow(clippy::unwrap_used, reason = "a helper of tests may panic, as tests may")]
 
-use secai_api::audit::{Append, Range, Request, Why};
+use secai_api::audit::{Append, Prune, Range, Request, Why};
 use secai_audit::config;
 use secai_audit::decide::{Allowed, Standing, decide};
 use serde_json::value::RawValue;
@@ -24,6 +24,7 @@ fn note() -> Request {
 #[test]
 fn each_refusal_has_its_reason() {
     let services = config::read(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../manifests/services"))).unwrap();
+    let prune = |until| Request::Prune(Prune { until });
     let forget = |from, until| Request::Forget(Range { from, until });
     let table: Vec<(&str, u32, Request, Standing, Option<Why>)> = vec![
         ("a stranger", 952, note(), WELL, Some(Why::NotAllowed)),
@@ -44,6 +45,10 @@ fn each_refusal_has_its_reason() {
             Some(Why::NotAllowed),
         ),
         ("the witness forgets", 960, forget(0, 1), WELL, Some(Why::NotAllowed)),
+        ("the witness removes segments", 960, prune(65_536), WELL, Some(Why::NotAllowed)),
+        ("the writer's user removes segments", 956, prune(65_536), WELL, Some(Why::NotAllowed)),
+        ("a part of a segment", 1000, prune(65_535), WELL, Some(Why::WrongData)),
+        ("segments after a gap", 1000, prune(65_536), GAP, Some(Why::Gap)),
         ("the witness acknowledges", 960, Request::Acknowledge {}, GAP, Some(Why::NotAllowed)),
         ("no payload", 1000, append("owner.note", r#"{"bytes":1}"#, None), WELL, Some(Why::WrongData)),
         ("a payload too many", 956, append("svc.state", STATE, Some("eA==")), WELL, Some(Why::WrongData)),
@@ -69,6 +74,7 @@ fn each_refusal_has_its_reason() {
         ("a person's note after a gap", 60_000, note(), GAP, None),
         ("what happened anyway, after a gap", 956, append("svc.state", STATE, None), GAP, None),
         ("a person forgets on a full disk", 1000, forget(0, 1), LOW, None),
+        ("a person removes segments on a full disk", 1000, prune(65_536), LOW, None),
         ("a person acknowledges", 1000, Request::Acknowledge {}, GAP, None),
         ("the witness reads", 960, Request::Open {}, WELL, None),
         ("the dashboard asks", 957, Request::Status {}, LOW, None),

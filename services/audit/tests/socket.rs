@@ -4,7 +4,7 @@
 mod running;
 
 use running::{Running, append, ask, note, receive, refused, send};
-use secai_api::audit::{Answered, Asked, Range, Reply, Request, Why, from_packet, to_packet};
+use secai_api::audit::{Answered, Asked, Prune, Range, Reply, Request, Why, from_packet, to_packet};
 use secai_daemon::packet::{Buffer, Received};
 use secai_verifier::audit::store::Store;
 use std::collections::BTreeSet;
@@ -22,6 +22,9 @@ fn what_is_asked_is_kept_forgotten_signed_and_handed_out() {
     assert_eq!(ask(&connection, Request::Forget(Range { from: 1, until: 2 })), Reply::Appended { seq: Some(3) });
     assert_eq!(refused(&ask(&connection, Request::Forget(Range { from: 1, until: 2 }))), Some(Why::Nothing));
     assert_eq!(refused(&ask(&connection, Request::Acknowledge {})), Some(Why::Nothing));
+    for (until, why) in [(0, Why::Nothing), (1, Why::WrongData), (65_536, Why::Needed)] {
+        assert_eq!(refused(&ask(&connection, Request::Prune(Prune { until }))), Some(why), "{until}");
+    }
     let Reply::Checkpoint { note, .. } = ask(&connection, Request::Checkpoint {}) else { panic!() };
     assert!(note.contains("\n4\n"), "{note}");
     send(&connection, 7, Request::Open {});

@@ -68,6 +68,9 @@ enum Verb {
     /// Erase payloads for ever: what people did and wrote; the entries stay, and one more says that it was done
     #[command(after_help = "Example:\n  secaictl audit forget --from 100 --until 200")]
     Forget(ask::Forget),
+    /// Remove the oldest entries for ever: their hashes stay, and one more entry says that it was done
+    #[command(after_help = "Example:\n  secaictl audit prune --until 65536")]
+    Prune(ask::Prune),
     /// Say that you know that this chain begins with a gap, after it was shown
     #[command(after_help = "Example:\n  secaictl audit acknowledge")]
     Acknowledge(ask::Acknowledge),
@@ -88,6 +91,7 @@ impl Arguments {
             Verb::Status => ask::status(socket, output),
             Verb::Note(arguments) => arguments.run(socket, output),
             Verb::Forget(arguments) => arguments.run(socket, output),
+            Verb::Prune(arguments) => arguments.run(socket, output),
             Verb::Acknowledge(arguments) => arguments.run(socket, output),
         }
     }

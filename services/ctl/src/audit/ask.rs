@@ -5,9 +5,10 @@ use crate::failure::Failure;
 use crate::output::{Output, plain};
 use clap::Args;
 use secai_api::audit::kind::{self, Data};
-use secai_api::audit::{Range, Reply, Request, Status};
+use secai_api::audit::{self, Range, Reply, Request, Status};
 use secai_daemon::audit::AuditClient;
 use secai_daemon::report::{Priority, say};
+use secai_verifier::audit::SEGMENT_ENTRIES;
 use secai_verifier::audit::checkpoint::VerifierKey;
 use secai_verifier::audit::entry::Entry;
 use secai_verifier::audit::payload::PAYLOAD_BYTES_MAX;
@@ -143,6 +144,37 @@ impl Forget {
         let seq = appended(client.ask(&Request::Forget(Range { from, until }))?)?;
         output
             .line(|| format!("forgotten; entry {seq} says so"), || json!({"seq": seq, "from": from, "until": until}))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Words of the command line of `prune`.
+#[derive(Args)]
+pub struct Prune {
+    /// The first entry that stays: a multiple of 65536
+    #[arg(long, value_name = "N")]
+    until: u64,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+}
+
+impl Prune {
+    /// Does it.
+    pub fn run(self, socket: &Path, output: &mut Output) -> Result<ExitCode, Failure> {
+        let Self { until, yes } = self;
+        if until == 0 || !until.is_multiple_of(SEGMENT_ENTRIES) {
+            let what = format!("only whole segments are removed, and {until} is not where one ends");
+            return Err(Failure::Usage(what, "nothing was done; --until is a multiple of 65536"));
+        }
+        let client = reach(socket)?;
+        let what = format!(
+            "The entries 0 to {} and their payloads will be removed. Nobody can bring them back; `secaictl audit export` makes a copy.",
+            until - 1
+        );
+        confirm(&what, yes)?;
+        let seq = appended(client.ask(&Request::Prune(audit::Prune { until }))?)?;
+        output.line(|| format!("removed; entry {seq} says so"), || json!({"seq": seq, "until": until}))?;
         Ok(ExitCode::SUCCESS)
     }
 }

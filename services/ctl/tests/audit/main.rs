@@ -577,6 +577,20 @@ fn forget_asks_first() {
 }
 
 #[test]
+fn prune_asks_first() {
+    let daemon = FakeDaemon::of_vectors(appended);
+    ran(&mut daemon.command(&["prune", "--until", "65536"])).has(2, &[], &["no terminal", "--yes"]);
+    for until in ["0", "65535", "65537"] {
+        let said = ran(&mut daemon.command(&["prune", "--until", until, "--yes"]));
+        said.has(2, &[], &["only whole segments", "multiple of 65536"]);
+    }
+    assert_eq!(daemon.asks(), [] as [Value; 0]);
+    let done = ran(&mut daemon.command(&["prune", "--until", "131072", "--yes"]));
+    done.has(0, &["removed; entry 41 says so\n"], &[]);
+    assert_eq!(daemon.asks(), [json!({"prune": {"until": 131072}})]);
+}
+
+#[test]
 fn acknowledge_shows_the_gap_first() {
     let folder = tempfile::tempdir().unwrap();
     let mut chain = Chain::new(folder.path().join("chain"));
@@ -623,10 +637,11 @@ fn a_terminal_is_asked_and_only_yes_is_yes() {
 fn a_refusal_is_a_no_and_no_daemon_is_no_answer() {
     let daemon = FakeDaemon::of_vectors(no);
     let yes = ["--yes"];
-    let verbs: [&[&str]; 3] = [&["checkpoint"], &["note", "x"], &["forget", "--from", "0", "--until", "9"]];
+    let verbs: [&[&str]; 4] =
+        [&["checkpoint"], &["note", "x"], &["forget", "--from", "0", "--until", "9"], &["prune", "--until", "65536"]];
     for words in verbs {
         let mut command = daemon.command(words);
-        command.args(yes.iter().filter(|_| words[0] == "forget"));
+        command.args(yes.iter().filter(|_| ["forget", "prune"].contains(&words[0])));
         ran(&mut command).has(
             1,
             &[],
@@ -635,7 +650,7 @@ fn a_refusal_is_a_no_and_no_daemon_is_no_answer() {
     }
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("none.sock");
-    let all: [&[&str]; 10] = [
+    let all: [&[&str]; 11] = [
         &["show"],
         &["follow"],
         &["prove", "1"],
@@ -645,6 +660,7 @@ fn a_refusal_is_a_no_and_no_daemon_is_no_answer() {
         &["status"],
         &["note", "x"],
         &["forget", "--from", "0", "--until", "9", "--yes"],
+        &["prune", "--until", "65536", "--yes"],
         &["acknowledge", "--yes"],
     ];
     for words in all {

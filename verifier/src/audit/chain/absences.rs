@@ -38,7 +38,11 @@ impl Absences {
             match event {
                 // Only what lies before it can have been forgotten by it.
                 Event::Forget { seq, from, until } => self.forgets.push((*from, (*until).min(*seq), *seq)),
-                Event::Prune { seq, until } => self.prunes.push((*seq, *until)),
+                Event::Prune { seq, until } => {
+                    self.prunes.push((*seq, *until));
+                    // The payloads of a segment go before it does.
+                    self.forgets.push((0, (*until).min(*seq), *seq));
+                }
                 Event::Gap { seq, root } => self.gaps.push((*seq, *root)),
                 Event::Acknowledged { seq, root } => self.acknowledged.push((*seq, *root)),
                 Event::Epoch { .. } => {}
