@@ -292,6 +292,28 @@ const MOMENTS: &[&str] = &[
     "6-bundle",
 ];
 
+/// As often a moment is tried.
+const ATTEMPTS_MAX: usize = 5;
+
+/// Builds until this is there, and no longer; whether it was met before the build was over.
+fn killed_at(here: &Composing, moment: &str) -> bool {
+    // Looks without a pause, and kills the build itself, not a sudo around it.
+    let script = r#"moment=$1; shift
+env "$@" >/dev/null 2>&1 & builder=$!
+while [ ! -e "$moment" ] && kill -0 $builder 2>/dev/null; do :; done
+kill -KILL $builder 2>/dev/null || true
+wait $builder"#;
+    let mut command = as_root("sh");
+    command.args(["-uc", script, "sh"]).arg(here.out().join(moment)).args(here.words("build"));
+    let ended = ran(command.current_dir(here.scratch.path()));
+    eprintln!("killed at {moment} after {:.1} s: {}", ended.took.as_secs_f64(), here.outputs().join(" "));
+    gone(here);
+    if here.outputs().iter().any(|name| name == "6-bundle") {
+        accepted(&here.out().join("6-bundle")).good();
+    }
+    ended.code == Some(128 + 9)
+}
+
 #[test]
 fn a_killed_build_is_resumed_and_one_changed_file_makes_little_again() {
     if !require(Tier::Test, &[Need::Release, Need::Root]) {
@@ -300,20 +322,15 @@ fn a_killed_build_is_resumed_and_one_changed_file_makes_little_again() {
     let here = Composing::new(TMP, "bad-kill", Cached::Everything);
     let mut killed = 0;
     for moment in MOMENTS {
-        // Looks without a pause, and kills the build itself, not a sudo around it.
-        let script = r#"moment=$1; shift
-env "$@" >/dev/null 2>&1 & builder=$!
-while [ ! -e "$moment" ] && kill -0 $builder 2>/dev/null; do :; done
-kill -KILL $builder 2>/dev/null || true
-wait $builder"#;
-        let mut command = as_root("sh");
-        command.args(["-uc", script, "sh"]).arg(here.out().join(moment)).args(here.words("build"));
-        let ended = ran(command.current_dir(here.scratch.path()));
-        eprintln!("killed at {moment} after {:.1} s: {}", ended.took.as_secs_f64(), here.outputs().join(" "));
-        killed += usize::from(ended.code == Some(128 + 9));
-        gone(&here);
-        if here.outputs().iter().any(|name| name == "6-bundle") {
-            accepted(&here.out().join("6-bundle")).good();
+        // On a busy machine a moment passes unseen: then that stage is made once more.
+        for attempt in 1..=ATTEMPTS_MAX {
+            if killed_at(&here, moment) {
+                killed += 1;
+                break;
+            }
+            eprintln!("not killed at {moment}, attempt {attempt}");
+            let unmade = here.outputs().into_iter().filter(|name| name[..1] >= moment[..1]);
+            ran(as_root("rm").arg("-rf").args(unmade.map(|name| here.out().join(name)))).good();
         }
     }
     assert!(killed + 2 >= MOMENTS.len(), "only {killed} builds were killed");
