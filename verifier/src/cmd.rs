@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Subcommand, ValueEnum};
 use secai_verifier::files::Fault;
+use secai_verifier::refusal::{Named, REFUSALS_OF_ONE_NAME_MAX, cut_names};
 
 /// What to do.
 #[derive(Subcommand)]
@@ -78,6 +79,18 @@ enum Format {
 fn paint(text: &str, colour: &str) -> String {
     let wanted = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     if wanted { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
+}
+
+/// Every refusal, and of which there may be more.
+fn refused<R: Named>(refusals: &[R]) -> String {
+    let mut text = format!("{}\n", paint("refused", "1;31"));
+    for refusal in refusals {
+        text.push_str(&format!("{}: {}\n", paint(refusal.name(), "1"), plain(&refusal.to_string())));
+    }
+    for name in cut_names(refusals) {
+        text.push_str(&format!("{name}: only the first {REFUSALS_OF_ONE_NAME_MAX} are listed\n"));
+    }
+    text
 }
 
 /// The one place that writes results.

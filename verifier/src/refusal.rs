@@ -3,6 +3,7 @@
 //! The names are public words: tests, logs and `verify-release explain NAME` use the same ones.
 
 use crate::audit::refusal::ChainRefusal;
+use std::fmt::Display;
 
 /// Defines an enum of refusals, its names and its explanations from one table, so that none can be forgotten.
 macro_rules! refusals {
@@ -30,6 +31,8 @@ macro_rules! refusals {
         }
 
         impl $crate::refusal::Named for $enum {
+            const ALL: &[&str] = Self::ALL;
+
             fn name(&self) -> &'static str {
                 Self::name(self)
             }
@@ -38,8 +41,11 @@ macro_rules! refusals {
 }
 pub(crate) use refusals;
 
-/// A refusal of either kind.
-pub(crate) trait Named: PartialEq {
+/// A refusal, of a bundle or of an audit chain.
+pub trait Named: PartialEq + Display {
+    /// Every name, in the order in which refusals are listed.
+    const ALL: &[&str];
+
     /// Its name.
     fn name(&self) -> &'static str;
 }
@@ -298,6 +304,12 @@ impl<R> Default for Findings<R> {
 
 /// Refusals of one name that are listed; the first hundred tell what the next thousand would.
 pub const REFUSALS_OF_ONE_NAME_MAX: usize = 100;
+
+/// Names of which a list may have left some out.
+pub fn cut_names<R: Named>(refusals: &[R]) -> Vec<&'static str> {
+    let count = |name| refusals.iter().filter(|refusal| refusal.name() == name).count();
+    R::ALL.iter().copied().filter(|name| count(*name) >= REFUSALS_OF_ONE_NAME_MAX).collect()
+}
 
 impl<R: Named> Findings<R> {
     pub(crate) fn add(&mut self, refusal: R) {

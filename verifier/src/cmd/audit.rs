@@ -15,10 +15,10 @@ use secai_verifier::audit::refusal::ChainRefusal;
 use secai_verifier::audit::report::Report;
 use secai_verifier::audit::store::Store;
 use secai_verifier::files::{load, load_chain_keys, load_checkpoint, load_cosigner_keys, load_log_key};
-use secai_verifier::refusal::REFUSALS_OF_ONE_NAME_MAX;
+use secai_verifier::refusal::cut_names;
 use serde_json::{Value, json};
 
-use super::{Failure, Format, paint, plain, print};
+use super::{Failure, Format, paint, plain, print, refused};
 use crate::COULD_NOT_LOOK;
 
 /// Words of the command line.
@@ -192,23 +192,6 @@ fn human(verdict: &Verdict, took: Duration) -> String {
         Verdict::SignerUnknown(found) => format!("{}\n{}", paint(answer(verdict), "1;33"), report(found, took)),
         Verdict::Refused(refusals) => refused(refusals),
     }
-}
-
-fn refused(refusals: &[ChainRefusal]) -> String {
-    let mut text = format!("{}\n", paint("refused", "1;31"));
-    for refusal in refusals {
-        text.push_str(&format!("{}: {}\n", paint(refusal.name(), "1"), plain(&refusal.to_string())));
-    }
-    for name in cut_names(refusals) {
-        text.push_str(&format!("{name}: only the first {REFUSALS_OF_ONE_NAME_MAX} are listed\n"));
-    }
-    text
-}
-
-/// Names of which the list may have left some out.
-fn cut_names(refusals: &[ChainRefusal]) -> Vec<&'static str> {
-    let count = |name| refusals.iter().filter(|refusal| refusal.name() == name).count();
-    ChainRefusal::ALL.iter().copied().filter(|name| count(*name) >= REFUSALS_OF_ONE_NAME_MAX).collect()
 }
 
 fn report(found: &Report, took: Duration) -> String {

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use secai_verifier::check::{Verdict, VerifiedContent, check};
 use secai_verifier::files::{Bundle, Fault, load_trust};
-use secai_verifier::refusal::{REFUSALS_OF_ONE_NAME_MAX, Refusal};
+use secai_verifier::refusal::cut_names;
 use secai_verifier::release::Release;
 use secai_verifier::time::Time;
 use serde::Serialize;
 
-use super::{Failure, Format, paint, plain, print};
+use super::{Failure, Format, paint, print, refused};
 
 /// Words of the command line.
 #[derive(Args)]
@@ -54,23 +54,8 @@ impl Arguments {
 fn human(verdict: &Verdict, took: Duration) -> String {
     match verdict {
         Verdict::Accepted(content) => format!("{}\n{}", paint("accepted", "1;32"), accepted(content, took)),
-        Verdict::Refused(refusals) => {
-            let mut text = format!("{}\n", paint("refused", "1;31"));
-            for refusal in refusals {
-                text.push_str(&format!("{}: {}\n", paint(refusal.name(), "1"), plain(&refusal.to_string())));
-            }
-            for name in cut_names(refusals) {
-                text.push_str(&format!("{name}: only the first {REFUSALS_OF_ONE_NAME_MAX} are listed\n"));
-            }
-            text
-        }
+        Verdict::Refused(refusals) => refused(refusals),
     }
-}
-
-/// Names of which the list may have left some out.
-fn cut_names(refusals: &[Refusal]) -> Vec<&'static str> {
-    let count = |name| refusals.iter().filter(|refusal| refusal.name() == name).count();
-    Refusal::ALL.iter().copied().filter(|name| count(*name) >= REFUSALS_OF_ONE_NAME_MAX).collect()
 }
 
 fn accepted(content: &VerifiedContent, took: Duration) -> String {
