@@ -81,6 +81,13 @@ struct Tell {
     wake: OwnedFd,
 }
 
+impl Drop for Tell {
+    /// A thread that panicked hears nothing: nobody shall believe that it still does.
+    fn drop(&mut self) {
+        let _ = self.tell(Heard::Nothing("its thread has ended".to_owned()));
+    }
+}
+
 impl Tell {
     fn forever(&self, units: &[String]) {
         let mut hears = true;
