@@ -48,6 +48,9 @@ states() { secaictl audit show --kind svc.state --json | grep -c '"k":"svc.state
 await() { for i in $(seq 60); do [ "$(states)" -ge "$1" ] && return; sleep 0.5; done; echo "SECAI-TEST late wanted $1 has $(states)"; }
 heard() { for i in $(seq 60); do secaictl audit status --json | grep -q '"hears_systemd":true' && return; sleep 0.5; done; }
 for i in $(seq 99); do s=$(systemctl is-system-running); [ "$s" = starting ] || break; sleep 1; done
+# Nobody else speaks on this console from now on.
+dmesg --console-off
+systemctl stop serial-getty@ttyS0.service
 echo
 p state echo $s
 p failed systemctl --failed --no-legend --plain
@@ -163,7 +166,7 @@ struct Said(BTreeMap<String, Vec<String>>);
 impl Said {
     fn of(serial: &str) -> Self {
         let mut topics = BTreeMap::<String, Vec<String>>::new();
-        // The console is shared with the kernel and a login prompt: an answer may stand behind their words.
+        // An answer may stand behind the words of a kernel or a login prompt that were there before.
         for (_, rest) in serial.lines().filter_map(|line| line.split_once("SECAI-TEST ")) {
             let (topic, line) = rest.trim_end().split_once(' ').unwrap_or((rest.trim_end(), ""));
             topics.entry(topic.to_owned()).or_default().push(line.to_owned());
@@ -208,9 +211,9 @@ fn the_chain_of_a_booted_image_says_what_became_of_its_services() {
     let serial = String::from_utf8_lossy(&fs::read(&log).unwrap_or_default()).into_owned();
     assert_eq!(booted.code, Some(0), "{booted}\n-- console\n{serial}");
     let said = Said::of(&serial);
-    for (topic, lines) in &said.0 {
-        eprintln!("{topic}: {}", lines.join("\n    "));
-    }
+    let kept = Path::new(TMP).join("boot-services.serial.log");
+    fs::write(&kept, &serial).unwrap();
+    eprintln!("what the guest said is in {}", kept.display());
 
     // Every unit started, within its own sandbox.
     assert_eq!(said.text("state"), "running", "{serial}");

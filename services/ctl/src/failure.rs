@@ -113,7 +113,9 @@ impl Hint for Failure {
             Self::Audit(error) => return error.hint(),
             Self::Fault(fault) => fault.hint()?,
             Self::Garbled => "is another version of the daemon running? See `systemctl status secure-ai-audit`",
-            Self::Prove(ProveError::NotSigned { .. }) => "`secaictl audit checkpoint` has what is written signed now",
+            Self::Prove(ProveError::NotSigned { .. }) => {
+                "there is no such entry; or this is a copy that was made before it was signed: ask the daemon, without --dir"
+            }
             Self::Prove(ProveError::Older { .. }) => {
                 "a witness that saw more than is signed has seen another chain, or this one went back: keep what it says"
             }

@@ -44,6 +44,14 @@ pub fn standing(client: &AuditClient) -> Result<(Status, VerifierKey), Failure> 
     }
 }
 
+/// Has everything that is written signed now: the checkpoint, and the key it is signed with.
+pub fn signed(client: &AuditClient) -> Result<(String, VerifierKey), Failure> {
+    match client.ask(&Request::Checkpoint {})? {
+        (Reply::Checkpoint { note, key }, None) => Ok((note, key.parse()?)),
+        _ => Err(Failure::Garbled),
+    }
+}
+
 fn appended(answer: (Reply, Option<std::os::fd::OwnedFd>)) -> Result<u64, Failure> {
     match answer {
         (Reply::Appended { seq: Some(seq) }, None) => Ok(seq),
@@ -195,7 +203,7 @@ impl Acknowledge {
         if !status.gap {
             return Err(Failure::No("the chain has no gap that is to be acknowledged", "see `secaictl audit status`"));
         }
-        let chain = Chain { store: folder(&client)?, keys: vec![key], source: Source::Daemon };
+        let chain = Chain { store: folder(&client)?, keys: vec![key], source: Source::Daemon, daemon: None };
         let gap = gap(&chain)?;
         say(Priority::Warning, &gap.words);
         confirm("Whatever was in the chain before cannot be shown any more. Is that known to you?", self.yes)?;

@@ -4,6 +4,7 @@ use super::ask;
 use crate::failure::Failure;
 use crate::output::{Output, plain};
 use clap::Args;
+use secai_daemon::audit::AuditClient;
 use secai_daemon::report::COULD_NOT;
 use secai_verifier::audit::chain::{Options, Verdict, check};
 use secai_verifier::audit::checkpoint::{Note, VerifierKey};
@@ -52,6 +53,8 @@ pub struct Chain {
     pub keys: Vec<VerifierKey>,
     /// Where they are from.
     pub source: Source,
+    /// Who can have the rest of it signed, where that is wanted; a copy has nobody.
+    pub daemon: Option<AuditClient>,
 }
 
 impl Which {
@@ -60,14 +63,15 @@ impl Which {
         let given = self.trust.as_deref().map(load_chain_keys).transpose()?;
         if let Some(path) = &self.dir {
             let source = if given.is_some() { Source::Trust } else { Source::Nobody };
-            return Ok(Chain { store: Store::open(path)?, keys: given.unwrap_or_default(), source });
+            return Ok(Chain { store: Store::open(path)?, keys: given.unwrap_or_default(), source, daemon: None });
         }
         let client = ask::reach(socket)?;
         let store = ask::folder(&client)?;
-        Ok(match given {
-            Some(keys) => Chain { store, keys, source: Source::Trust },
-            None => Chain { store, keys: vec![ask::standing(&client)?.1], source: Source::Daemon },
-        })
+        let (keys, source) = match given {
+            Some(keys) => (keys, Source::Trust),
+            None => (vec![ask::standing(&client)?.1], Source::Daemon),
+        };
+        Ok(Chain { store, keys, source, daemon: Some(client) })
     }
 }
 

@@ -6,10 +6,9 @@ use crate::files::write_new;
 use crate::output::{Output, plain};
 use crate::qr;
 use clap::Args;
-use secai_api::audit::{Reply, Request};
 use secai_daemon::report::{Priority, say};
 use secai_verifier::audit::add_checkpoint::{AddCheckpoint, REQUEST_BYTES_MAX, RequestError, begins_with, request};
-use secai_verifier::audit::checkpoint::{Note, VerifierKey};
+use secai_verifier::audit::checkpoint::Note;
 use secai_verifier::audit::proof::Proof;
 use secai_verifier::audit::store::Store;
 use secai_verifier::files::{load, load_checkpoint, load_cosigner_keys};
@@ -42,11 +41,8 @@ impl Checkpoint {
     /// Does it.
     pub fn run(self, socket: &Path, output: &mut Output) -> Result<ExitCode, Failure> {
         let client = ask::reach(socket)?;
-        let (Reply::Checkpoint { note: text, key }, None) = client.ask(&Request::Checkpoint {})? else {
-            return Err(Failure::Garbled);
-        };
+        let (text, key) = ask::signed(&client)?;
         let note = Note::parse(text.as_bytes())?;
-        let key: VerifierKey = key.parse()?;
         note.verify(&key)?;
         let origin = &note.checkpoint.origin;
         // Epochs have keys of their own; all have the chain's name.

@@ -1,10 +1,12 @@
 //! `export`: a static tree that any reader of c2sp.org/tlog-tiles can use; there as a whole or not at all.
 
+use super::ask;
 use super::chain::{Which, refused};
 use crate::failure::Failure;
 use crate::files::beside;
 use crate::output::{Output, plain};
 use clap::Args;
+use secai_daemon::report::{Priority, say};
 use secai_verifier::audit::export::export;
 use serde_json::json;
 use std::fs;
@@ -33,6 +35,9 @@ impl Arguments {
             Ok(false) | Err(_) => {}
         }
         let chain = self.which.open(socket)?;
+        if let Some(Err(why)) = chain.daemon.as_ref().map(ask::signed) {
+            say(Priority::Warning, &format!("what is not signed yet is left out: {}", plain(&why.to_string())));
+        }
         let part = Part(beside(&to));
         fs::create_dir(&part.0).map_err(Failure::write(&part.0))?;
         let note = export(&chain.store, |path, bytes| {

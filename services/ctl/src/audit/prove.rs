@@ -1,12 +1,13 @@
 //! `prove`: writes proofs that others check with `verify-release audit --proof`, which is done here first.
 
+use super::ask;
 use super::chain::{Which, refused};
 use crate::failure::Failure;
 use crate::files::write_new;
 use crate::output::{Output, plain};
 use clap::Args;
 use secai_daemon::report::{Priority, say};
-use secai_verifier::audit::proof::prove;
+use secai_verifier::audit::proof::{ProveError, prove};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,7 +18,7 @@ const ENDING: &str = ".tlog-proof";
 /// Words of the command line.
 #[derive(Args)]
 pub struct Arguments {
-    /// The entry
+    /// The entry; it is signed first, where it was not yet
     seq: u64,
     /// Where to write the proof [default: SEQ.tlog-proof]; those of the ends of earlier epochs get `epoch-N` into their name
     #[arg(short, long, value_name = "FILE")]
@@ -30,7 +31,13 @@ impl Arguments {
     /// Does it; prints the files in the order in which they are to be checked.
     pub fn run(self, socket: &Path, output: &mut Output) -> Result<ExitCode, Failure> {
         let chain = self.which.open(socket)?;
-        let proofs = prove(&chain.store, self.seq)?;
+        let proofs = match (prove(&chain.store, self.seq), &chain.daemon) {
+            (Err(ProveError::NotSigned { .. }), Some(client)) => {
+                ask::signed(client)?;
+                prove(&chain.store, self.seq)
+            }
+            (proofs, _) => proofs,
+        }?;
         if chain.keys.is_empty() {
             say(Priority::Warning, "whose signature is under the proof was not checked: give --trust");
         } else {

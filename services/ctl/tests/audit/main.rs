@@ -199,6 +199,12 @@ fn no(_: &Request) -> Reply {
     Reply::Refused { why: Why::NotAllowed, message: "user 1 may not\x1b[2J ask for this".to_owned() }
 }
 
+/// What is signed already.
+fn signs(_: &Request) -> Reply {
+    let read = |name| fs::read_to_string(vectors().join(name)).unwrap();
+    Reply::Checkpoint { note: read("chain/checkpoint"), key: read("device.vkey").trim_end().to_owned() }
+}
+
 fn appended(_: &Request) -> Reply {
     Reply::Appended { seq: Some(41) }
 }
@@ -469,7 +475,12 @@ fn prove_writes_what_others_can_check_and_overwrites_nothing() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "half of it is removed again");
     let one = of(&["prove", "0", "-o", "first", "--json"]);
     assert_eq!(one.json(), [json!({"seq": 0, "proofs": ["first"]})]);
-    of(&["prove", "5"]).has(1, &[], &["entry 5 is not signed yet", "secaictl audit checkpoint"]);
+    assert!(daemon.asks().is_empty(), "what is signed already needs no daemon");
+    of(&["prove", "5"]).has(1, &[], &["user 1 may not", "ask for this"]);
+    assert_eq!(daemon.asks(), [json!({"checkpoint": {}})], "what is not is signed first");
+    let daemon = FakeDaemon::of_vectors(signs);
+    let of = |words: &[&str]| ran(daemon.command(words).current_dir(folder.path()));
+    of(&["prove", "5"]).has(1, &[], &["entry 5 is not signed yet", "covers 5 entries", "there is no such entry"]);
 }
 
 #[test]
@@ -477,7 +488,12 @@ fn export_is_there_as_a_whole_or_not_at_all() {
     let daemon = FakeDaemon::of_vectors(no);
     let folder = tempfile::tempdir().unwrap();
     let of = |words: &[&str]| ran(daemon.command(words).current_dir(folder.path()));
-    of(&["export", "--tlog", "tree/"]).has(0, &["tree: 5 entries, signed by"], &[]);
+    of(&["export", "--tlog", "tree/"]).has(
+        0,
+        &["tree: 5 entries, signed by"],
+        &["what is not signed yet is left out", "user 1 may not"],
+    );
+    assert_eq!(daemon.asks(), [json!({"checkpoint": {}})]);
     let tree = folder.path().join("tree");
     let checkpoint = fs::read(tree.join("checkpoint")).unwrap();
     assert_eq!(checkpoint, fs::read(vectors().join("chain/checkpoint")).unwrap());
