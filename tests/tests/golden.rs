@@ -36,7 +36,7 @@ const COMMANDS: [(&str, &[&str]); 4] = [
             "audit acknowledge",
         ],
     ),
-    ("verify-release", &["", "audit", "bundle", "explain"]),
+    ("verify-release", &["", "audit", "bundle", "explain", "network"]),
 ];
 
 /// The width in which help is kept.

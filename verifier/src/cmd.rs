@@ -3,6 +3,7 @@
 mod audit;
 mod bundle;
 mod explain;
+mod network;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -22,6 +23,11 @@ pub enum Command {
         after_help = "Examples:\n  verify-release audit /var/lib/secure-ai/audit --trust /etc/secure-ai/trust\n  verify-release audit chain --trust trust --from checkpoint.of-yesterday\n  verify-release audit chain --trust trust --from cosigned --witness ada.vkey\n  verify-release audit --proof 7.tlog-proof --trust trust\n  verify-release audit audit.jsonl --as python-hmac-chain --key-file audit.key"
     )]
     Audit(audit::Arguments),
+    /// Prove that a live ruleset lets out what a profile promises and nothing else
+    #[command(
+        after_help = "Example:\n  nft list ruleset > ruleset; ip -j link > links\n  verify-release network ruleset --links links --profile offline_private"
+    )]
+    Network(network::Arguments),
     /// Say what a refusal means and what to do about it
     #[command(after_help = "Example:\n  verify-release explain SbomOmitsFile")]
     Explain(explain::Arguments),
@@ -62,6 +68,7 @@ impl Command {
             Self::Audit(arguments) => arguments.run(),
             Self::Bundle(arguments) => arguments.run(),
             Self::Explain(arguments) => arguments.run(),
+            Self::Network(arguments) => arguments.run(),
         }
     }
 }

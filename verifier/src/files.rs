@@ -13,6 +13,7 @@ use crate::audit::cosignature::CosignerKey;
 use crate::audit::python_hmac_chain::{KEY_BYTES, Key};
 use crate::layout::{BLOBS_DIR, CERTIFICATE_ENDING, CHAIN_KEY_ENDING, DIRS, PUBLIC_KEY_ENDING, ROLES};
 use crate::limits::{BUNDLE_FILES_MAX, TRUST_FILE_BYTES_MAX, TRUST_FILES_MAX};
+use crate::network::profile::{Loopback, PAGE_BYTES_MAX, Profile, ProfileError, is_profile_name};
 use crate::openpgp::Certificate;
 use crate::refusal::Refusal;
 use crate::trust::{PublicKey, RolesFile, Trust, TrustError};
@@ -62,6 +63,14 @@ pub enum Fault {
         /// Which directory.
         path: PathBuf,
     },
+    /// A page of the policy cannot be used.
+    #[error("cannot use {} as a page of the policy", path.display())]
+    Policy {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: ProfileError,
+    },
     /// The clock is before 1970 or after 9999.
     #[error("this machine's clock shows no usable time")]
     Clock,
@@ -86,6 +95,9 @@ impl Fault {
             }
             Self::LogKey { .. } => {
                 Some("it is a regular file of 32 to 4096 bytes that only its owner may write, and no link")
+            }
+            Self::Policy { .. } => {
+                Some("give the directory that holds loopback.yml and profiles/NAME.yml as they came with the release")
             }
             Self::Clock => Some("set the clock, or give the time with --assume-now"),
         }
@@ -287,6 +299,29 @@ pub fn load_log_key(path: &Path) -> Result<Key, Fault> {
     let fits = found.is_file() && found.mode() & 0o022 == 0;
     let bytes = if fits { load(path, *KEY_BYTES.end() as u64)?.unwrap_or_default() } else { Vec::new() };
     Key::of_file(&bytes).ok_or_else(|| Fault::LogKey { path: path.to_owned() })
+}
+
+/// Reads a profile's page and that of loopback from the policy's directory.
+pub fn load_profile(directory: &Path, name: &str) -> Result<(Profile, Loopback), Fault> {
+    let fault = |path: &Path| {
+        let path = path.to_owned();
+        move |source| Fault::Policy { path, source }
+    };
+    let read = |path: &Path| match load(path, PAGE_BYTES_MAX as u64)? {
+        Ok(bytes) => Ok(bytes),
+        Err(_) => Err(fault(path)(ProfileError::TooLarge(PAGE_BYTES_MAX + 1))),
+    };
+    let path = directory.join("profiles").join(format!("{name}.yml"));
+    if !is_profile_name(name) {
+        return Err(fault(&path)(ProfileError::Together(format!("`{name}` is no name of a profile"))));
+    }
+    let profile = Profile::parse(&read(&path)?).map_err(fault(&path))?;
+    if profile.name != name {
+        return Err(fault(&path)(ProfileError::Together(format!("this is the page of `{}`", profile.name))));
+    }
+    let path = directory.join("loopback.yml");
+    let loopback = Loopback::parse(&read(&path)?).map_err(fault(&path))?;
+    Ok((profile, loopback))
 }
 
 /// Reads any file up to a limit.

@@ -19,6 +19,7 @@ pub mod files;
 mod layer;
 pub mod layout;
 pub mod limits;
+pub mod network;
 pub mod oci;
 pub mod openpgp;
 pub mod ostree;

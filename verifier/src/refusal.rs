@@ -3,6 +3,7 @@
 //! The names are public words: tests, logs and `verify-release explain NAME` use the same ones.
 
 use crate::audit::refusal::ChainRefusal;
+use crate::network::refusal::NetworkRefusal;
 use std::fmt::Display;
 
 /// Defines an enum of refusals, its names and its explanations from one table, so that none can be forgotten.
@@ -50,9 +51,9 @@ pub trait Named: PartialEq + Display {
     fn name(&self) -> &'static str;
 }
 
-/// What a refusal of this name means, of a bundle or of an audit chain; `None` for a name that is none.
+/// What a refusal of this name means, of whatever is judged; `None` for a name that is none.
 pub fn explain(name: &str) -> Option<&'static str> {
-    Refusal::explain(name).or_else(|| ChainRefusal::explain(name))
+    Refusal::explain(name).or_else(|| ChainRefusal::explain(name)).or_else(|| NetworkRefusal::explain(name))
 }
 
 refusals! {
@@ -334,7 +335,7 @@ mod tests {
 
     #[test]
     fn every_name_is_explained_once() {
-        let all = [Refusal::ALL, ChainRefusal::ALL].concat();
+        let all = [Refusal::ALL, ChainRefusal::ALL, NetworkRefusal::ALL].concat();
         let mut names = all.clone();
         names.sort_unstable();
         names.dedup();

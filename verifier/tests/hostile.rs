@@ -10,6 +10,10 @@ use secai_verifier::audit::python_hmac_chain::line_is_read;
 use secai_verifier::canonical::from_canonical;
 use secai_verifier::digest::Digest;
 use secai_verifier::dsse::Envelope;
+use secai_verifier::network::links::Links;
+use secai_verifier::network::parse as ruleset;
+use secai_verifier::network::profile::{Loopback, Profile};
+use secai_verifier::network::prove::prove;
 use secai_verifier::oci::{Blob, Config, Index, Labels, Layer, Manifest};
 use secai_verifier::openpgp::{Certificate, verify_armoured, verify_binary};
 use secai_verifier::ostree::{
@@ -21,11 +25,12 @@ use secai_verifier::sums::Sums;
 use secai_verifier::tar::{self, Reader, preamble};
 use secai_verifier::trust::{KeyId, PublicKey, RolesFile};
 use secai_verifier::{openpgp, statement};
+use std::path::Path;
 
 /// Takes bytes; gives the rendering of what it read, `None` where there is no rendering to compare.
 type Parse = fn(&[u8]) -> Option<Option<Vec<u8>>>;
 
-const PARSERS: [(&str, Parse); 24] = [
+const PARSERS: [(&str, Parse); 26] = [
     ("sums", |bytes| Some(Some(Sums::parse(bytes).ok()?.render()))),
     ("release", |bytes| Some(Some(Release::parse(bytes).ok()?.render().unwrap()))),
     ("envelope", |bytes| Envelope::parse(bytes).ok().map(|_| None)),
@@ -71,6 +76,16 @@ const PARSERS: [(&str, Parse); 24] = [
     }),
     ("proof", |bytes| Some(Some(Proof::parse(bytes).ok()?.render().into_bytes()))),
     ("line of python-hmac-chain", |bytes| line_is_read(bytes).then_some(None)),
+    ("ruleset", |bytes| {
+        let read = ruleset::parse(bytes).ok()?;
+        assert_eq!(ruleset::parse(read.to_string().as_bytes()).as_ref(), Ok(&read), "what is printed is what is read");
+        let page = |path| std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+        let profile = Profile::parse(&page("../manifests/policy/profiles/research.yml")).unwrap();
+        let loopback = Loopback::parse(&page("../manifests/policy/loopback.yml")).unwrap();
+        let _ = prove(&read, &Links([("eth0".to_owned(), true)].into()), &profile, &loopback);
+        Some(None)
+    }),
+    ("links", |bytes| Links::parse(bytes).ok().map(|_| None)),
     ("tar", |bytes| {
         let mut reader = Reader::new(bytes);
         while reader.next_entry().ok()?.is_some() {}
@@ -157,7 +172,10 @@ fn samples() -> Vec<Vec<u8>> {
     let python = format!(
         r#"{{"timestamp":"","event":"\ud83d\ude00","data":{{"a":[1e+16,NaN,-0.0,"\u00e9"]}},"prev_hash":"","entry_hash":"{digest}","algorithm":"sha256"}}"#
     );
+    let listed = include_bytes!("../spec/vectors/network/nft-1.0.6/research.nft").to_vec();
     vec![
+        listed,
+        include_bytes!("../spec/vectors/network/links.json").to_vec(),
         line.into_bytes(),
         payload,
         note.render().into_bytes(),
@@ -210,7 +228,7 @@ impl Random {
 
 #[test]
 fn every_sample_is_read_by_its_parser() {
-    for sample in samples().iter().take(20) {
+    for sample in samples().iter().take(22) {
         assert!(PARSERS.iter().any(|(_, parse)| parse(sample).is_some()), "{}", String::from_utf8_lossy(sample));
     }
 }

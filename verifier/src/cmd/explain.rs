@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use secai_verifier::audit::refusal::ChainRefusal;
+use secai_verifier::network::refusal::NetworkRefusal;
 use secai_verifier::refusal::{Refusal, explain};
 
 use super::{Failure, print};
@@ -22,7 +23,9 @@ impl Arguments {
                 let text = explain(&name).ok_or_else(|| Failure::UnknownName(name.clone()))?;
                 print(&format!("{name}\n\n{text}\n"))?;
             }
-            None => print(&format!("{}\n", [Refusal::ALL, ChainRefusal::ALL].concat().join("\n")))?,
+            None => {
+                print(&format!("{}\n", [Refusal::ALL, ChainRefusal::ALL, NetworkRefusal::ALL].concat().join("\n")))?
+            }
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -1,0 +1,286 @@
+//! The rules of each profile, as text that is parsed and proven; and what the proof notices.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod mutations;
+mod program;
+
+use secai_verifier::files::load_profile;
+use secai_verifier::network::compose::ruleset;
+use secai_verifier::network::links::Links;
+use secai_verifier::network::normal::{digest, normal};
+use secai_verifier::network::parse::parse;
+use secai_verifier::network::profile::{Leave, LinkNeed, Loopback, Ports, Profile, Profiles};
+use secai_verifier::network::prove::{Proven, prove};
+use secai_verifier::network::refusal::NetworkRefusal;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+pub(crate) const PROFILES: [&str; 3] = ["offline_private", "research", "full_lab"];
+pub(crate) const EPOCH: u32 = 0x5eca_1005;
+const LINKS: [&str; 2] = ["eth0", "wlan0.5-a"];
+
+pub(crate) fn policy() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/policy")
+}
+
+pub(crate) fn page(name: &str) -> (Profile, Loopback) {
+    load_profile(&policy(), name).unwrap()
+}
+
+pub(crate) fn links(names: &[&str]) -> Links {
+    Links(names.iter().map(|name| ((*name).to_owned(), true)).collect())
+}
+
+/// What is loaded, as text.
+pub(crate) fn text(name: &str) -> String {
+    let (profile, loopback) = page(name);
+    ruleset(&profile, &loopback, EPOCH, LINKS).to_string()
+}
+
+pub(crate) fn judged(text: &str, name: &str, names: &[&str]) -> Result<Proven, Vec<NetworkRefusal>> {
+    let (profile, loopback) = page(name);
+    let foreign = |error: secai_verifier::network::parse::ParseError| {
+        vec![NetworkRefusal::RulesetForeign { reason: error.to_string() }]
+    };
+    prove(&parse(text.as_bytes()).map_err(foreign)?, &links(names), &profile, &loopback)
+}
+
+/// Names of what is refused, each once.
+pub(crate) fn names(refusals: &[NetworkRefusal]) -> Vec<&'static str> {
+    let mut names: Vec<&str> = refusals.iter().map(NetworkRefusal::name).collect();
+    names.dedup();
+    names
+}
+
+#[test]
+fn each_profile_is_proven_and_no_other() {
+    for (at, name) in PROFILES.iter().enumerate() {
+        let text = text(name);
+        let begun = std::time::Instant::now();
+        let proven = judged(&text, name, &LINKS).unwrap_or_else(|why| panic!("{name}: {why:#?}\n{text}"));
+        eprintln!("{name}: {} parts, {:?}", proven.parts, begun.elapsed());
+        assert_eq!(proven.links, LINKS);
+        assert!(proven.parts > 20);
+        for other in PROFILES.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, name)| name) {
+            let refusals = judged(&text, other, &LINKS).unwrap_err();
+            assert!(!refusals.is_empty(), "{name} is not {other}");
+        }
+    }
+    // Not only that it is refused: why.
+    let loose = judged(&text("full_lab"), "offline_private", &LINKS).unwrap_err();
+    assert!(
+        loose.iter().any(|it| matches!(it, NetworkRefusal::PacketLeaks { packet, rule, .. }
+        if packet.contains("port 443") && packet.contains("of user 952") && rule.contains("from_airlock"))),
+        "{loose:#?}"
+    );
+}
+
+#[test]
+fn other_pages_are_proven_too() {
+    let (mut page, loopback) = page("full_lab");
+    page.leaves.push(Leave { user: "tor".to_owned(), uid: 951, ports: Ports::AllBut(BTreeSet::new()) });
+    let prove = |page: &Profile, loopback: &Loopback| {
+        let rules = parse(ruleset(page, loopback, EPOCH, LINKS).to_string().as_bytes()).unwrap();
+        prove(&rules, &links(&LINKS), page, loopback).unwrap_or_else(|why| panic!("{page:?}: {why:#?}\n{rules}"))
+    };
+    prove(&page, &loopback);
+    prove(&page, &Loopback(BTreeMap::new()));
+    page.leaves.clear();
+    for needs in
+        [&[LinkNeed::Arp][..], &[LinkNeed::Dhcp], &[LinkNeed::Nd], &[LinkNeed::Arp, LinkNeed::Nd, LinkNeed::Dhcp]]
+    {
+        page.link = needs.iter().copied().collect();
+        prove(&page, &loopback);
+    }
+}
+
+#[test]
+fn nothing_at_all_is_what_the_strictest_profile_is_not() {
+    let refusals = judged("", "offline_private", &LINKS).unwrap_err();
+    for name in ["LinkUnguarded", "PacketForwarded", "PacketAdmitted", "LoopbackOpen"] {
+        assert!(names(&refusals).contains(&name), "{name}: {refusals:#?}");
+    }
+}
+
+#[test]
+fn what_is_printed_is_what_is_read() {
+    for name in PROFILES {
+        let (profile, loopback) = page(name);
+        let composed = ruleset(&profile, &loopback, EPOCH, LINKS);
+        let read = parse(composed.to_string().as_bytes()).unwrap();
+        assert_eq!(read, composed, "{name}");
+        assert_eq!(parse(normal(&composed).to_string().as_bytes()).unwrap(), normal(&composed), "{name}");
+    }
+}
+
+#[test]
+fn the_normal_form_is_the_same_on_every_device_and_after_every_switch() {
+    let (profile, loopback) = page("research");
+    let one = ruleset(&profile, &loopback, EPOCH, ["eth0"]);
+    for other in [
+        ruleset(&profile, &loopback, 7, ["eth0"]),
+        ruleset(&profile, &loopback, EPOCH, ["enp1s0", "wlan0"]),
+        parse(one.to_string().replace("packets 0 bytes 0", "packets 3 bytes 999").as_bytes()).unwrap(),
+    ] {
+        assert_eq!(digest(&other), digest(&one));
+    }
+    let mut digests: Vec<_> = PROFILES.iter().map(|name| digest(&parse(text(name).as_bytes()).unwrap())).collect();
+    digests.dedup();
+    assert_eq!(digests.len(), 3);
+    let looser = one.to_string().replace("tcp dport != 25", "tcp dport != 26");
+    assert_ne!(digest(&parse(looser.as_bytes()).unwrap()), digest(&one));
+}
+
+/// Both versions' own text of what was loaded, with the links beside it; `digests` is what the page of the format says.
+#[test]
+fn what_two_versions_of_nft_list_is_the_same() {
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("spec/vectors/network");
+    let read = |path: &str| std::fs::read(vectors.join(path)).unwrap();
+    let there = Links::parse(&read("links.json")).unwrap();
+    let digests = String::from_utf8(read("digests")).unwrap();
+    let mut listed = Vec::new();
+    for name in PROFILES {
+        let (profile, loopback) = page(name);
+        let composed = parse(text(name).as_bytes()).unwrap();
+        for version in ["nft-1.0.6", "nft-1.1.3"] {
+            let ruleset = parse(&read(&format!("{version}/{name}.nft"))).unwrap();
+            assert_eq!(normal(&ruleset).to_string(), normal(&composed).to_string(), "{version} {name}");
+            prove(&ruleset, &there, &profile, &loopback).unwrap();
+        }
+        listed.push(format!("{}  {name}\n", digest(&composed)));
+    }
+    assert_eq!(listed.concat(), digests);
+}
+
+#[test]
+fn a_list_of_links_is_what_ip_prints() {
+    let one = |flags: &str| format!("{{\"ifname\":\"eth0\",\"flags\":[{flags}],\"mtu\":1500}}");
+    let parse = |text: String| Links::parse(text.as_bytes());
+    assert_eq!(parse(format!("[{}]", one("\"UP\""))).unwrap(), Links([("eth0".to_owned(), true)].into()));
+    assert_eq!(parse(format!("[{}]", one(""))).unwrap(), Links([("eth0".to_owned(), false)].into()));
+    assert!(parse(format!("[{},{}]", one(""), one(""))).is_err(), "twice");
+    // Only the loopback is left out, and only under its own name.
+    assert_eq!(parse("[{\"ifname\":\"lo\",\"flags\":[\"UP\"]}]".to_owned()).unwrap().0.len(), 1);
+    assert_eq!(parse("[{\"ifname\":\"lo\",\"flags\":[\"LOOPBACK\"]}]".to_owned()).unwrap().0.len(), 0);
+    assert!(parse("[{\"ifname\":\"eth0\"}]".to_owned()).is_err());
+    assert!(parse("eth0".to_owned()).is_err());
+}
+
+#[test]
+fn links_and_chains_belong_together() {
+    let text = text("research");
+    let with = |names: &[&str]| judged(&text, "research", names).map_err(|refusals| names_of(&refusals));
+    assert!(with(&LINKS).is_ok());
+    assert_eq!(with(&["eth0", "wlan0.5-a", "usb0"]).unwrap_err(), ["LinkUnguarded"]);
+    assert_eq!(with(&["eth0"]).unwrap_err(), ["EgressChainWithoutLink"]);
+    // As nft lists it once the device has gone.
+    let gone = text.replace(" device \"eth0\"", "");
+    let found = names_of(&judged(&gone, "research", &LINKS).unwrap_err());
+    assert_eq!(found, ["LinkUnguarded", "EgressChainWithoutLink"]);
+}
+
+fn names_of(refusals: &[NetworkRefusal]) -> Vec<&'static str> {
+    names(refusals)
+}
+
+#[test]
+fn what_is_not_ours_is_refused_with_its_line() {
+    let good = text("research");
+    for (change, line) in [
+        (good.replace("table inet secure_ai {", "table inet secure_ai_3 {"), "one of our two tables"),
+        (format!("{good}table ip nat {{\n}}\n"), "one of our two tables"),
+        (format!("{good}{good}"), "not there before"),
+        (
+            good.replace("\tchain forward", "\tflowtable f {\n\t}\n\tchain forward"),
+            "`counter`, `set`, `map` or `chain`",
+        ),
+        (good.replace("hook forward", "hook postrouting"), "`postrouting`"),
+        (good.replace("type filter hook output", "type route hook output"), "`filter`"),
+        (good.replace("priority filter; policy drop;\n\t\toif", "priority -150; policy drop;\n\t\toif"), "`filter`"),
+        (good.replace("oif \"lo\"", "oifname \"lo*\""), "what is compared"),
+        (good.replace("oif \"lo\"", "ip daddr 127.0.0.1"), "127.0.0.1"),
+        (good.replace("goto leaving", "queue to 1 bypass"), "what our rules compare"),
+        (good.replace("goto leaving", "dup to 192.0.2.1"), "what our rules compare"),
+        (good.replace("goto leaving", "goto leaving accept"), "the end of the rule"),
+        (
+            good.replace("counter name \"refused\" drop", "counter name \"refused\" meta skuid 0 accept"),
+            "what a rule does",
+        ),
+        (good.replace("0x5eca1005", "0x15eca1005"), "within bounds"),
+        (good.replace("dport != 25", "dport != 025"), "`025`"),
+        (good.replace("dport != 25", "dport != 65536"), "`65536`"),
+        (good.replace("dport != 25", "dport != 25-24"), "`25-24`"),
+        (good.replace("10.0.0.0/8", "10.0.0.1/8"), "an address of IPv4"),
+        (good.replace("\"eth0\"", "\"eth0"), "within quotes"),
+        (good.replace("\"eth0\"", "\"eth\\0\""), "within quotes"),
+        (good.replace("accept", "ac\u{441}ept"), "a character"),
+        (good.trim_end().trim_end_matches('}').to_owned(), "the end of the text"),
+    ] {
+        assert_ne!(change, good, "{line}");
+        let error = parse(change.as_bytes()).expect_err(line).to_string();
+        assert!(error.starts_with("line ") && error.contains(line), "{line}: {error}");
+    }
+    assert!(parse(&[0xff]).is_err());
+    assert!(parse(&vec![b'\n'; (1 << 20) + 1]).is_err());
+    // Every cut is either refused or no longer what was promised.
+    for cut in (0..good.len()).step_by(7) {
+        assert!(judged(&good[..cut], "research", &LINKS).is_err(), "the first {cut} bytes");
+    }
+}
+
+#[test]
+fn rules_that_cannot_be_followed_are_refused() {
+    let good = text("research");
+    for change in [
+        good.replace("goto leaving", "goto nowhere"),
+        good.replace("goto leaving", "goto output"),
+        good.replace("goto from_tor", "goto leaving"),
+        good.replace("ip daddr != @special4", "ip daddr != @special6"),
+        good.replace("ip daddr != @special4", "ip daddr != @special5"),
+        good.replace("counter name \"refused\"", "counter name \"nowhere\""),
+        good.replacen("elements = { 0x5eca1005 }", "elements = { 0x5eca1006 }", 1),
+        good.replace("udp : 0x5eca1005", "udp : 0x00000001"),
+        good.replace("0x5eca1005", "0x00000000"),
+    ] {
+        assert_ne!(change, good);
+        let refusals = judged(&change, "research", &LINKS).unwrap_err();
+        assert_eq!(names(&refusals), ["RulesetUnclear"], "{refusals:#?}");
+    }
+}
+
+#[test]
+fn pages_hold_together() {
+    let all: Vec<Profile> = PROFILES.iter().map(|name| page(name).0).collect();
+    let profiles = Profiles::new(all.clone()).unwrap();
+    assert!(profiles.get("offline_private").unwrap().is_closed());
+    assert_eq!(profiles.iter().count(), 3);
+    assert!(Profiles::new(all[1..].to_vec()).is_err(), "no strictest");
+    assert!(Profiles::new([&all[..], &all[..1]].concat()).is_err(), "twice");
+    let mut open = all.clone();
+    open[0].link = open[1].link.clone();
+    assert!(Profiles::new(open).is_err(), "the strictest lets something out");
+    let mut unit = all.clone();
+    unit[1].units.on.insert("secure-ai-tor.service".to_owned());
+    assert!(Profiles::new(unit).is_err(), "a unit that the others do not name");
+
+    let good = std::fs::read_to_string(policy().join("profiles/full_lab.yml")).unwrap();
+    for (from, to) in [
+        ("only: [443]", "only: [53]"),
+        ("only: [443]", "only: []"),
+        ("uid: 952", "uid: 0"),
+        ("uid: 952", "uid: 1000"),
+        ("uid: 952", "uid: 953"),
+        ("link: [arp, nd, dhcp]", "link: []"),
+        ("link: [arp, nd, dhcp]", "link: [arp, wol]"),
+        ("name: full_lab", "name: ../full_lab"),
+        ("leaves:", "leafs:"),
+        ("expires_after_minutes: 60", "expires_after_minutes: 0"),
+    ] {
+        let other = good.replace(from, to);
+        assert_ne!(other, good, "{from}");
+        assert!(Profile::parse(other.as_bytes()).is_err(), "{to}");
+    }
+    assert!(load_profile(&policy(), "../profiles/full_lab").is_err());
+    assert_eq!(Ports::AllBut([25].into()).spans().first(), Some(&(0, 24)));
+    assert!(Ports::AllBut([25].into()).spans().iter().all(|(first, last)| !(*first..=*last).contains(&53)));
+}
