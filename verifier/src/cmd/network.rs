@@ -80,12 +80,15 @@ fn human(verdict: &Verdict, profile: &str, took: Duration) -> String {
                 [] => "none but loopback".to_owned(),
                 links => links.iter().map(|it| plain(it)).collect::<Vec<_>>().join(", "),
             };
-            format!(
-                "{}\n    profile   {profile}\n    links     {links}\n    digest    {digest}\n    packets   all, in {} parts\n    seconds   {:.3}\n",
-                paint("proven", "1;32"),
-                proven.parts,
-                took.as_secs_f64()
-            )
+            let mut lines = vec![("profile", profile.to_owned()), ("links", links), ("digest", digest.clone())];
+            match proven.sends.as_slice() {
+                [] => lines.push(("leaves", "nothing".to_owned())),
+                sends => lines.extend(sends.iter().map(|it| ("leaves", it.to_string()))),
+            }
+            lines.push(("packets", format!("all, in {} parts", proven.parts)));
+            lines.push(("seconds", format!("{:.3}", took.as_secs_f64())));
+            let lines = lines.iter().map(|(name, value)| format!("    {name:<9} {value}\n"));
+            format!("{}\n{}", paint("proven", "1;32"), lines.collect::<String>())
         }
     }
 }
@@ -94,7 +97,7 @@ fn as_json(verdict: &Verdict, profile: &str, took: Duration) -> serde_json::Valu
     match verdict {
         Ok((proven, digest)) => json!({
             "verdict": "proven", "profile": profile, "refusals": [], "links": proven.links, "digest": digest,
-            "parts": proven.parts, "seconds": took.as_secs_f64(),
+            "leaves": proven.sends, "parts": proven.parts, "seconds": took.as_secs_f64(),
         }),
         Err(refusals) => json!({
             "verdict": "refused", "profile": profile, "more_of": cut_names(refusals),

@@ -99,6 +99,15 @@ impl Packets {
         Self(std::array::from_fn(|axis| self.0[axis] & other.0[axis]))
     }
 
+    /// Both as one, where they differ on one axis at most.
+    fn joined(&self, other: &Self) -> Option<Self> {
+        let mut differ = (0..AXES).filter(|axis| self.0[*axis] != other.0[*axis]);
+        let (axis, None) = (differ.next().unwrap_or(0), differ.next()) else { return None };
+        let mut both = *self;
+        both.0[axis] |= other.0[axis];
+        Some(both)
+    }
+
     /// What is in this one only, in parts that have nothing in common.
     pub fn without(&self, other: &Self) -> Vec<Self> {
         if self.and(other).is_empty() {
@@ -126,6 +135,19 @@ pub fn subtract(from: &[Packets], others: impl IntoIterator<Item = Packets>) -> 
         left = left.iter().flat_map(|it| it.without(&other)).collect();
     }
     left
+}
+
+/// The same packets in fewer parts: two that differ on one axis alone are one.
+pub fn merged(parts: impl IntoIterator<Item = Packets>) -> Vec<Packets> {
+    let mut merged: Vec<Packets> = Vec::new();
+    for mut part in parts {
+        while let Some((at, both)) = merged.iter().enumerate().find_map(|(at, it)| Some((at, it.joined(&part)?))) {
+            merged.swap_remove(at);
+            part = both;
+        }
+        merged.push(part);
+    }
+    merged
 }
 
 /// More classes than a word has bits: no ruleset of ours comes near.
@@ -279,6 +301,35 @@ impl Space {
         let others = line.all() & !mask;
         let nobody = if axis == Axis::Uid { line.mask(&[(NOBODY, NOBODY)]) } else { 0 };
         if not { others & !nobody } else { mask }
+    }
+
+    /// The values that these classes of an axis of numbers hold; `None` for all that there are.
+    pub fn values(&self, axis: Axis, mask: u64) -> Option<Vec<Span>> {
+        let line = self.line(axis)?;
+        let mut spans: Vec<Span> = Vec::new();
+        for (at, (first, last)) in line.classes.iter().enumerate() {
+            match spans.last_mut() {
+                _ if mask >> at & 1 == 0 => {}
+                Some((_, end)) if *end + 1 == *first => *end = *last,
+                _ => spans.push((*first, *last)),
+            }
+        }
+        let (first, last) = (line.classes.first()?.0, line.classes.last()?.1);
+        (spans != [(first, last)]).then_some(spans)
+    }
+
+    /// Types of the frames, those of IP too.
+    pub fn ethers(&self, mask: u64) -> Vec<u64> {
+        let mut ethers: Vec<u64> = (self.to.iter().enumerate())
+            .filter(|(at, _)| mask >> at & 1 == 1)
+            .map(|(_, to)| match to {
+                To::Ether((first, _)) => *first,
+                To::V4(_) => ETHER_IPV4,
+                To::V6(_) => ETHER_IPV6,
+            })
+            .collect();
+        ethers.dedup();
+        ethers
     }
 
     /// Classes of frames of these types.

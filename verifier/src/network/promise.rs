@@ -6,8 +6,8 @@ use super::profile::{DHCP_UID, DNS_PORTS, LinkNeed, Loopback, Profile};
 use super::rules::{ETHER_ARP, Field, ICMPV6, Limit, Span, TCP, UDP};
 use crate::service::Uids;
 
-/// `ct state`, each as its bit.
-const ESTABLISHED: u64 = 1 << 1;
+/// `ct state established`, as its bit: in a flow that was answered.
+pub const ESTABLISHED: u64 = 1 << 1;
 const RELATED: u64 = 1 << 2;
 const NEW: u64 = 1 << 3;
 /// The others, `invalid` and `untracked`, belong to no flow.
@@ -40,6 +40,8 @@ pub struct Promise {
     pub input: Vec<Packets>,
     /// Packets that ask for names: all are counted.
     pub dns: Vec<Packets>,
+    /// Destinations that are public.
+    pub public: u64,
     /// Connections to a port of ours on loopback, and of whom.
     pub loopback: Vec<(u16, Packets, Packets)>,
 }
@@ -79,6 +81,7 @@ impl Promise {
             flows: Vec::new(),
             input: Vec::new(),
             dns: Vec::new(),
+            public,
             loopback: Vec::new(),
         };
         for leave in &profile.leaves {

@@ -5,6 +5,7 @@
 //! manual says, and a mark that nobody guesses (32 random bits; setting one needs CAP_NET_ADMIN or CAP_NET_RAW).
 
 use super::compose::DNS_REFUSED;
+use super::implications::Sends;
 use super::links::Links;
 use super::model::{Fate, Model, ModelError, Outcome, begin, beyond, distinctions};
 use super::packets::{Axis, Distinctions, LOOPBACK, OTHER, OURS, OUTSIDE, Packets, Space, subtract};
@@ -22,6 +23,8 @@ pub struct Proven {
     pub links: Vec<String>,
     /// Parts into which the rules cut all packets: each was looked at.
     pub parts: usize,
+    /// Who may send what where, of their own accord: as the rules have it, on every link.
+    pub sends: Vec<Sends>,
 }
 
 /// Proves it.
@@ -40,12 +43,14 @@ pub fn prove(
     let unclear = |reason: String| vec![NetworkRefusal::RulesetUnclear { reason }];
     let space = Space::new(known).map_err(|_| unclear("a field has more classes than are followed".to_owned()))?;
     let promise = Promise::of(profile, loopback, &space);
-    let mut prover = Prover { space: &space, promise: &promise, findings: Findings::default(), parts: 0 };
+    let mut prover =
+        Prover { space: &space, promise: &promise, findings: Findings::default(), parts: 0, sends: Vec::new() };
     match prover.all(ruleset, links) {
         Err(error) => Err(unclear(error.to_string())),
         Ok(()) => match prover.findings.into_vec() {
             refusals if refusals.is_empty() => {
-                Ok(Proven { links: links.0.keys().cloned().collect(), parts: prover.parts })
+                let links = links.0.keys().cloned().collect();
+                Ok(Proven { links, parts: prover.parts, sends: prover.sends })
             }
             refusals => Err(refusals),
         },
@@ -57,6 +62,7 @@ struct Prover<'a> {
     promise: &'a Promise,
     findings: Findings<NetworkRefusal>,
     parts: usize,
+    sends: Vec<Sends>,
 }
 
 impl Prover<'_> {
@@ -227,6 +233,7 @@ impl Prover<'_> {
             packet,
             rule,
         });
+        let mut left = outcome.accepted;
         let written = self.space.all().only(Axis::Link, OUTSIDE).only(Axis::Mark, OTHER);
         let outcome = frames.hook(&hook, &begin([written]))?;
         let outcome = self.follow(outcome, None);
@@ -235,6 +242,12 @@ impl Prover<'_> {
             packet,
             rule,
         });
+        left.extend(outcome.accepted);
+        for sends in Sends::of(&left, self.space, promise.public) {
+            if !self.sends.contains(&sends) {
+                self.sends.push(sends);
+            }
+        }
         Ok(())
     }
 

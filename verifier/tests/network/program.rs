@@ -42,6 +42,26 @@ fn the_answer_is_an_exit_code_and_a_sentence() {
         assert!(digests.contains(&format!("{}  {name}\n", json["digest"].as_str().unwrap())), "{json}");
     }
 
+    // What it means, computed from the rules.
+    let links_need = "    leaves    anybody: arp, at most 20 a second
+    leaves    anybody: ipv6-icmp of type 133, 135-136, at most 20 a second
+    leaves    user 953: udp, port 67, at most 6 in 60 seconds
+";
+    for (name, leaves) in [
+        ("offline_private", "    leaves    nothing\n".to_owned()),
+        (
+            "research",
+            format!(
+                "    leaves    user 951: tcp to public addresses, every port but 25, 53, 853, 5353, 5355\n{links_need}"
+            ),
+        ),
+        ("full_lab", format!("    leaves    user 952: tcp to public addresses, port 443\n{links_need}")),
+    ] {
+        let out = with(&vectors.join(format!("nft-1.0.6/{name}.nft")), &links, name, &[]).out;
+        let lines: String = out.lines().filter(|it| it.contains("leaves")).map(|it| format!("{it}\n")).collect();
+        assert_eq!(lines, leaves);
+    }
+
     let research = vectors.join("nft-1.0.6/research.nft");
     let ran = with(&research, &links, "offline_private", &[]);
     assert_eq!((ran.code, ran.err.as_str()), (Some(1), ""));
