@@ -8,7 +8,7 @@ use crate::surroundings::{Surroundings, cargo, on_path};
 use crate::test::for_tests;
 
 /// Tests outside of `tests/` that do more in this tier.
-const OF_SERVICES: [&str; 4] = ["--package", "secai-audit", "--test", "faults"];
+const OF_SERVICES: [&str; 6] = ["--package", "secai-audit", "--test", "faults", "--test", "busy"];
 
 /// One after the other: each guest wants the whole machine.
 pub fn run(here: &Surroundings) -> Outcome {
