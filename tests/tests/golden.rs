@@ -34,6 +34,7 @@ const COMMANDS: [(&str, &[&str]); 4] = [
             "audit forget",
             "audit prune",
             "audit acknowledge",
+            "leak-test",
         ],
     ),
     ("verify-release", &["", "audit", "bundle", "explain", "network"]),

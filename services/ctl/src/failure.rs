@@ -1,5 +1,6 @@
 //! Why a verb did not do what it was asked, and which exit code that is.
 
+use crate::leak::LabError;
 use secai_api::audit::Why;
 use secai_daemon::audit::AuditError;
 use secai_daemon::report::{COULD_NOT, Hint};
@@ -48,6 +49,9 @@ pub enum Failure {
     /// An export cannot be made.
     #[error(transparent)]
     Export(#[from] ExportError),
+    /// Packets cannot be tried.
+    #[error(transparent)]
+    Lab(#[from] LabError),
     /// A file cannot be written.
     #[error("cannot write {}", path.display())]
     Write {

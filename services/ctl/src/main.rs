@@ -8,6 +8,7 @@
 mod audit;
 mod failure;
 mod files;
+mod leak;
 mod output;
 mod qr;
 
@@ -36,6 +37,9 @@ enum Command {
     /// The audit chain: what the device remembers about itself
     #[command(after_help = "Example:\n  secaictl audit show --kind svc.state")]
     Audit(audit::Arguments),
+    /// Try every way out of a machine by real packets against the rules of a profile, in namespaces of its own
+    #[command(after_help = "Example:\n  sudo secaictl leak-test --profile research")]
+    LeakTest(leak::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +47,7 @@ fn main() -> ExitCode {
     let mut output = Output::new(arguments.json);
     let done = match arguments.command {
         Command::Audit(audit) => audit.run(&mut output),
+        Command::LeakTest(leak) => leak.run(&mut output),
     };
     match done.and_then(|code| Ok(output.flush().map(|()| code)?)) {
         Ok(code) => code,

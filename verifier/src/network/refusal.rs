@@ -40,7 +40,7 @@ refusals! {
 
     PacketForwarded { packet: String, rule: String }
     "a packet is passed through this machine: {packet}: {rule}"
-    "No profile forwards anything. Apply the profile again."
+    "No profile forwards anything: this machine is no router, and what others send through it is theirs. Apply the profile again."
 
     PacketAdmitted { packet: String, rule: String }
     "a packet is let in that nobody asked for: {packet}: {rule}"

@@ -1,0 +1,121 @@
+//! `secaictl leak-test`: real packets against the rules of a profile, in namespaces of its own.
+//!
+//! It makes two network namespaces with a link between them, sends everything once without rules (what is not seen then
+//! could not be seen at all) and once under the rules, and compares what arrives with the profile's page. Nothing
+//! reaches the device's own links.
+
+mod judge;
+mod lab;
+mod send;
+mod vectors;
+
+use crate::failure::{Failure, NO};
+use crate::output::Output;
+use clap::Args;
+use judge::{Found, judge};
+pub use lab::LabError;
+use lab::{LINK, round};
+use rustix::rand::{GetRandomFlags, getrandom};
+use secai_daemon::report::COULD_NOT;
+use secai_verifier::files::{load, load_profile};
+use secai_verifier::network::compose::ruleset;
+use secai_verifier::network::parse::TEXT_BYTES_MAX;
+use secai_verifier::network::profile::STRICTEST;
+use serde_json::json;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Words of the command line.
+#[derive(Args)]
+pub struct Arguments {
+    /// The profile whose rules are tried
+    #[arg(long, value_name = "NAME", default_value = STRICTEST)]
+    profile: String,
+    /// Directory of the policy: loopback.yml and profiles/NAME.yml
+    #[arg(long, value_name = "DIR", default_value = "/usr/lib/secure-ai/policy")]
+    policy: PathBuf,
+    /// Try these rules instead, for a link named leak0: nft's text
+    #[arg(long, value_name = "FILE")]
+    rules: Option<PathBuf>,
+}
+
+impl Arguments {
+    /// Does it; the exit code is the answer.
+    pub fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
+        let (profile, loopback) = load_profile(&self.policy, &self.profile)?;
+        let rules = match &self.rules {
+            Some(path) => {
+                let bytes = load(path, TEXT_BYTES_MAX as u64)?.ok().and_then(|bytes| String::from_utf8(bytes).ok());
+                let what = || format!("{} is no text of rules", path.display());
+                bytes.ok_or_else(|| Failure::Usage(what(), "give what `nft -f` takes, for a link named leak0"))?
+            }
+            None => ruleset(&profile, &loopback, epoch()?, [LINK]).to_string(),
+        };
+        let vectors = vectors::all();
+        let without = round(None, &vectors)?;
+        let with = round(Some(&rules), &vectors)?;
+        let found = judge(&vectors, &profile, &without, &with);
+        let mut counts = [0; 6];
+        for (at, (vector, found)) in vectors.iter().zip(&found).enumerate() {
+            let frames = with.seen.get(at).copied().unwrap_or(0);
+            let why = match found {
+                Found::Missing => without.tried.get(at).and_then(Option::as_ref).map(ToString::to_string),
+                _ => None,
+            };
+            counts[*found as usize] += 1;
+            output.line(
+                || {
+                    let why = why.as_ref().map_or_else(String::new, |why| format!(": {why}"));
+                    format!("{:<8} user {:<5} {}{why}", word(*found), vector.uid, vector.name)
+                },
+                || json!({"vector": vector.name, "uid": vector.uid, "capable": vector.capable, "found": word(*found), "frames": frames, "why": why}),
+            )?;
+        }
+        // In the strictest profile not even the link's own words leave.
+        let silent = !profile.is_closed() || with.others.is_empty();
+        let count = |found: Found| counts[found as usize];
+        let blind = count(Found::Blind) > 0 || without.others.is_empty();
+        let bad = count(Found::Leaks) + count(Found::Lost) > 0 || !silent;
+        output.line(
+            || {
+                format!(
+                    "{}: {} vectors: {} stay, {} leave as the profile says, {} leak, {} are lost, {} not seen without rules, {} not possible here\nother frames: {} without rules, {} with them",
+                    if bad { "not as the profile says" } else if blind { "blind" } else { "as the profile says" },
+                    found.len(), count(Found::Stays), count(Found::Leaves), count(Found::Leaks), count(Found::Lost),
+                    count(Found::Blind), count(Found::Missing), without.others.len(), with.others.len(),
+                )
+            },
+            || {
+                json!({
+                    "profile": self.profile, "vectors": found.len(), "stays": count(Found::Stays), "leaves": count(Found::Leaves),
+                    "leaks": count(Found::Leaks), "lost": count(Found::Lost), "blind": count(Found::Blind),
+                    "missing": count(Found::Missing), "others_without_rules": without.others, "others": with.others,
+                })
+            },
+        )?;
+        Ok(match (bad, blind) {
+            (true, _) => ExitCode::from(NO),
+            (false, true) => ExitCode::from(COULD_NOT),
+            (false, false) => ExitCode::SUCCESS,
+        })
+    }
+}
+
+fn word(found: Found) -> &'static str {
+    match found {
+        Found::Missing => "missing",
+        Found::Blind => "blind",
+        Found::Leaks => "LEAKS",
+        Found::Leaves => "leaves",
+        Found::Stays => "stays",
+        Found::Lost => "LOST",
+    }
+}
+
+/// A mark that nobody guesses.
+fn epoch() -> Result<u32, Failure> {
+    let mut bytes = [0; 4];
+    let done = getrandom(&mut bytes, GetRandomFlags::empty());
+    done.map_err(|error| LabError::Cannot("choose a mark", error.into()))?;
+    Ok(u32::from_ne_bytes(bytes).max(1))
+}

@@ -1,0 +1,217 @@
+//! Two network namespaces with a link between them, for one round: rules on the near side, an ear on the far one.
+//!
+//! Namespaces belong to threads here, and end with them. Nothing is connected to any other: no route leads out.
+
+use super::send::{FAR, NEAR, NEAR4, NEAR6};
+use super::vectors::{Shot, Vector};
+use rustix::process::{Gid, Uid};
+use rustix::thread::{CapabilitySet, UnshareFlags, unshare_unsafe};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io::{self, Read, Write};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The name of the near end.
+pub const LINK: &str = "leak0";
+/// What is still on its way when the last vector was tried; and a link that is up asks for routers after a second.
+const SETTLE: Duration = Duration::from_millis(1500);
+/// Larger than any frame on this link.
+const FRAME_BYTES_MAX: usize = 4096;
+
+/// Why there is no round.
+#[derive(Debug, thiserror::Error)]
+pub enum LabError {
+    /// No namespace, thread, socket.
+    #[error("cannot {0}")]
+    Cannot(&'static str, #[source] io::Error),
+    /// `ip` or `nft` failed.
+    #[error("`{0}` failed: {1}")]
+    Program(&'static str, String),
+}
+
+fn cannot(what: &'static str) -> impl FnOnce(io::Error) -> LabError {
+    move |source| LabError::Cannot(what, source)
+}
+
+/// What came of a round.
+#[derive(Debug)]
+pub struct Round {
+    /// For each vector why it could not be tried, or nothing.
+    pub tried: Vec<Option<io::Error>>,
+    /// How many frames of each arrived.
+    pub seen: Vec<usize>,
+    /// Types of other frames, each as often as it arrived: what links say by themselves.
+    pub others: Vec<u16>,
+}
+
+/// Tries all vectors under these rules (nft's text), or without any.
+///
+/// # Errors
+/// [`LabError`].
+pub fn round(rules: Option<&str>, vectors: &[Vector]) -> Result<Round, LabError> {
+    thread::scope(|scope| {
+        let near = scope.spawn(|| near(rules, vectors));
+        near.join().unwrap_or_else(|_| Err(LabError::Cannot("go on", io::Error::other("a thread has ended"))))
+    })
+}
+
+fn near(rules: Option<&str>, vectors: &[Vector]) -> Result<Round, LabError> {
+    own_network()?;
+    let (ready, is_ready) = channel();
+    let (end, ends) = channel();
+    thread::scope(|scope| {
+        let ear = scope.spawn(move || far(&ready, &ends));
+        let done = is_ready.recv().map_err(|_| io::Error::other("it has ended")).map_err(cannot("listen"));
+        let tried = done.and_then(|far| {
+            link(far, rules)?;
+            let tried = vectors.iter().zip(0..).map(|(vector, number)| fire(vector, number)).collect();
+            thread::sleep(SETTLE);
+            tried
+        });
+        // It ends in any case.
+        let _ = end.send(());
+        let heard = ear.join().unwrap_or_else(|_| Err(cannot("listen")(io::Error::other("it has ended"))));
+        let (tried, heard) = (tried?, heard?);
+        let mut round = Round { tried, seen: vec![0; vectors.len()], others: Vec::new() };
+        let needles: Vec<Vec<Vec<u8>>> =
+            (0..).zip(vectors).map(|(number, _)| Shot { number, link: 0 }.needles()).collect();
+        for frame in heard {
+            let has = |needle: &Vec<u8>| frame.windows(needle.len()).any(|part| part == needle.as_slice());
+            match needles.iter().position(|needles| needles.iter().any(has)) {
+                Some(vector) => round.seen[vector] += 1,
+                None => {
+                    round.others.push(frame.get(12..14).map_or(0, |ether| u16::from_be_bytes([ether[0], ether[1]])))
+                }
+            }
+        }
+        Ok(round)
+    })
+}
+
+fn own_network() -> Result<(), LabError> {
+    #[expect(unsafe_code, reason = "some flags of this call take descriptors or memory from other threads")]
+    // SAFETY: a network namespace of its own takes neither.
+    let done = unsafe { unshare_unsafe(UnshareFlags::NEWNET) };
+    done.map_err(|error| cannot("make a network namespace: is this root?")(error.into()))
+}
+
+/// The far side: says by which number its namespace is found, and collects every frame until told to end.
+fn far(ready: &Sender<i32>, ends: &Receiver<()>) -> Result<Vec<Vec<u8>>, LabError> {
+    own_network()?;
+    let every = Protocol::from(i32::from((libc::ETH_P_ALL as u16).to_be()));
+    let mut ear = Socket::new(Domain::PACKET, Type::RAW, Some(every)).map_err(cannot("listen"))?;
+    ear.set_read_timeout(Some(Duration::from_millis(20))).map_err(cannot("listen"))?;
+    // All that one round can send, so that nothing is lost while nobody reads.
+    ear.set_recv_buffer_size(8 << 20).map_err(cannot("listen"))?;
+    let _ = ready.send(rustix::thread::gettid().as_raw_nonzero().get());
+    let mut frames = Vec::new();
+    let mut buffer = vec![0; FRAME_BYTES_MAX];
+    let mut ended = false;
+    loop {
+        match ear.read(&mut buffer) {
+            // The far end has words of its own.
+            Ok(length) => {
+                frames.extend(buffer.get(..length).filter(|it| it.get(6..12) != Some(&FAR[..])).map(<[u8]>::to_vec))
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                if ended {
+                    return Ok(frames);
+                }
+            }
+            // The link goes up.
+            Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => {}
+            Err(error) => return Err(cannot("listen")(error)),
+        }
+        ended |= ends.try_recv().is_ok();
+    }
+}
+
+/// Lays the link; the rules are there before it is up.
+fn link(far: i32, rules: Option<&str>) -> Result<(), LabError> {
+    let mac = |bytes: [u8; 6]| bytes.map(|byte| format!("{byte:02x}")).join(":");
+    let (near_mac, far_mac) = (mac(NEAR), mac(FAR));
+    let before = format!(
+        "link set lo up
+         link add {LINK} address {near_mac} type veth peer name far0 address {far_mac} netns {far}"
+    );
+    program("ip", &["-batch", "-"], &before)?;
+    // A far end that is down carries nothing.
+    program("nsenter", &[&format!("--net=/proc/{far}/ns/net"), "ip", "link", "set", "far0", "up"], "")?;
+    if let Some(rules) = rules {
+        program("nft", &["-f", "-"], rules)?;
+    }
+    let up = format!(
+        "address add {NEAR4}/24 dev {LINK}
+         address add {NEAR6}/64 dev {LINK} nodad
+         link set {LINK} up
+         neighbour replace 10.86.0.1 lladdr {far_mac} dev {LINK} nud permanent
+         neighbour replace fd86::1 lladdr {far_mac} dev {LINK} nud permanent
+         route add default via 10.86.0.1
+         route add ::/0 via fd86::1 dev {LINK}"
+    );
+    program("ip", &["-batch", "-"], &up)
+}
+
+fn program(name: &'static str, words: &[&str], input: &str) -> Result<(), LabError> {
+    let mut child = Command::new(name)
+        .args(words)
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(cannot("start ip, nsenter or nft"))?;
+    if let Some(mut pipe) = child.stdin.take() {
+        // Who does not read to the end says why on its standard error.
+        let _ = pipe.write_all(input.as_bytes());
+    }
+    let output = child.wait_with_output().map_err(cannot("wait"))?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(LabError::Program(name, String::from_utf8_lossy(&output.stderr).trim().to_owned())),
+    }
+}
+
+/// Tries one, in a thread that is its user's: ids and capabilities belong to threads.
+fn fire(vector: &Vector, number: u16) -> Result<Option<io::Error>, LabError> {
+    let index = rustix::net::netdevice::name_to_index(
+        rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)
+            .map_err(|error| cannot("find the link")(error.into()))?,
+        LINK,
+    );
+    let link = index.map_err(|error| cannot("find the link")(error.into()))?;
+    let begun = Instant::now();
+    let tried = thread::scope(|scope| {
+        let try_it = || -> Result<io::Result<()>, io::Error> {
+            become_user(vector)?;
+            Ok((vector.fire)(Shot { number, link }))
+        };
+        scope.spawn(try_it).join()
+    });
+    debug_assert!(begun.elapsed() < Duration::from_secs(5), "{} takes long", vector.name);
+    match tried {
+        Ok(Ok(tried)) => Ok(tried.err()),
+        Ok(Err(error)) => Err(cannot("become another user")(error)),
+        Err(_) => Err(cannot("try a vector")(io::Error::other("its thread has ended"))),
+    }
+}
+
+fn become_user(vector: &Vector) -> io::Result<()> {
+    if vector.uid == 0 {
+        return Ok(());
+    }
+    let (uid, gid) = (Uid::from_raw(vector.uid), Gid::from_raw(vector.uid));
+    rustix::thread::set_thread_groups(&[])?;
+    rustix::thread::set_thread_res_gid(gid, gid, gid)?;
+    if !vector.capable {
+        return Ok(rustix::thread::set_thread_res_uid(uid, uid, uid)?);
+    }
+    // Root's number is kept aside, so that capabilities stay permitted.
+    rustix::thread::set_thread_res_uid(Uid::ROOT, uid, Uid::ROOT)?;
+    let mut sets = rustix::thread::capabilities(None)?;
+    sets.effective = CapabilitySet::NET_RAW & sets.permitted;
+    Ok(rustix::thread::set_capabilities(None, sets)?)
+}
