@@ -1,0 +1,167 @@
+//! What becomes of flows when rules are exchanged, with real sockets between two namespaces.
+
+use std::fs;
+
+use secai_tests::{Need, Scratch, Tier, as_root, ran, require, top};
+use secai_verifier::files::load_profile;
+use secai_verifier::network::compose::ruleset;
+
+const TMP: &str = env!("CARGO_TARGET_TMPDIR");
+const NEEDS: [Need; 6] = [
+    Need::Root,
+    Need::Program("nft"),
+    Need::Program("ip"),
+    Need::Program("nsenter"),
+    Need::Program("setpriv"),
+    Need::Program("python3"),
+];
+/// The airlock, whom `full_lab` lets out.
+const AIRLOCK: u32 = 952;
+
+/// A link between this namespace and another, `$far`; behind that one is every address of 1.86.0.0/16.
+const LAB: &str = r#"set -eu
+# Programs that every user may run.
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+ip link set lo up
+unshare --net sleep 120 & far=$!
+trap 'kill $far $(jobs -p) 2>/dev/null' EXIT
+until [ "$(readlink /proc/$far/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.02; done
+there() { nsenter --net=/proc/$far/ns/net "$@"; }
+as() { u=$1; shift; setpriv --reuid "$u" --regid "$u" --clear-groups "$@"; }
+await() { for i in $(seq 500); do [ -e "$1" ] && return; sleep 0.02; done; echo "no $1" >&2; exit 1; }
+ip link add leak0 type veth peer name far0 netns $far
+there ip link set lo up
+there ip address add 10.86.0.1/24 dev far0
+there ip link set far0 up
+there ip route add local 1.86.0.0/16 dev lo
+nft -f - <first
+ip address add 10.86.0.2/24 dev leak0
+ip link set leak0 up
+ip route add default via 10.86.0.1
+"#;
+
+/// Takes one connection, says so, and writes down what arrives in it until it ends or is silent for three seconds.
+const SERVER: &str = "
+import socket, sys, time
+server = socket.socket()
+server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
+server.bind(('1.86.0.1', 443)); server.listen(); server.settimeout(20)
+open('listens', 'w')
+connection, _ = server.accept()
+time.sleep(float(sys.argv[1]))
+connection.settimeout(3)
+data = b''
+try:
+    while part := connection.recv(65536): data += part
+    open('ended', 'w')
+except OSError: pass
+open('arrived', 'wb').write(data)
+";
+
+/// Says something before the rules are exchanged, and something after.
+const TALKER: &str = "
+import os, socket, time
+client = socket.create_connection(('1.86.0.1', 443), timeout=5)
+client.sendall(b'before'); time.sleep(0.3)
+open('said', 'w')
+while not os.path.exists('exchanged'): time.sleep(0.02)
+try: client.sendall(b'after')
+except OSError: pass
+time.sleep(1)
+";
+
+/// Has a megabyte to send, and ends before it is sent.
+const LEAVER: &str = "
+import os, socket
+client = socket.socket()
+client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUFFORCE if os.geteuid() == 0 else socket.SO_SNDBUF, 4 << 20)
+client.connect(('1.86.0.1', 443)); client.setblocking(False)
+sent = client.send(bytes(1000000))
+open('queued', 'w').write(str(sent))
+os._exit(0)
+";
+
+fn rules(profile: &str, epoch: u32) -> String {
+    let (page, loopback) = load_profile(&top().join("manifests/policy"), profile).unwrap();
+    let tables = ["inet secure_ai", "netdev secure_ai_l2"].map(|it| format!("table {it}\ndelete table {it}\n"));
+    format!("{}{}", tables.concat(), ruleset(&page, &loopback, epoch, ["leak0"]))
+}
+
+/// What arrives of `before` and `after` where the rules are exchanged in between.
+fn talked(first: &str, second: &str) -> String {
+    let scratch = Scratch::new(TMP, "switches-talk");
+    scripts(&scratch, first, second);
+    let script = format!(
+        "{LAB}
+there python3 server.py 0 & server=$!
+await listens
+as {AIRLOCK} python3 talker.py & talker=$!
+await said
+nft -f - <second
+touch exchanged
+wait $talker || true
+wait $server"
+    );
+    ran(as_root("unshare").args(["--net", "bash", "-c", &script]).current_dir(scratch.path())).good();
+    fs::read_to_string(scratch.join("arrived")).unwrap()
+}
+
+/// How much of a megabyte arrives whose process has ended.
+fn left(first: &str) -> (usize, usize) {
+    let scratch = Scratch::new(TMP, "switches-leave");
+    scripts(&scratch, first, "");
+    let script = format!(
+        "{LAB}
+sysctl --quiet --write net.core.wmem_max=8388608 2>/dev/null || true
+there python3 server.py 0.5 & server=$!
+await listens
+as {AIRLOCK} python3 leaver.py
+wait $server"
+    );
+    ran(as_root("unshare").args(["--net", "bash", "-c", &script]).current_dir(scratch.path())).good();
+    let queued = fs::read_to_string(scratch.join("queued")).unwrap().parse().unwrap();
+    (queued, fs::read(scratch.join("arrived")).unwrap().len())
+}
+
+fn scripts(scratch: &Scratch, first: &str, second: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    // Other users say here what they have done.
+    fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    for (name, text) in
+        [("first", first), ("second", second), ("server.py", SERVER), ("talker.py", TALKER), ("leaver.py", LEAVER)]
+    {
+        fs::write(scratch.join(name), text).unwrap();
+    }
+}
+
+#[test]
+fn a_flow_ends_with_the_rules_that_allowed_it() {
+    if !require(Tier::Test, &NEEDS) {
+        return;
+    }
+    let loose = rules("full_lab", 1001);
+    // The same rules again are no switch: the flow goes on, so the test can see what is said afterwards.
+    assert_eq!(talked(&loose, &loose), "beforeafter");
+    for stricter in ["offline_private", "research", "full_lab"] {
+        assert_eq!(talked(&loose, &rules(stricter, 1002)), "before", "{stricter}");
+    }
+}
+
+#[test]
+fn what_is_sent_after_a_process_has_ended_arrives() {
+    if !require(Tier::Test, &NEEDS) {
+        return;
+    }
+    let ours = rules("full_lab", 1001);
+    let (queued, arrived) = left(&ours);
+    assert!(queued > 100_000, "{queued} bytes are no test");
+    assert_eq!(arrived, queued);
+    // Where each packet is let out by its user, what has none is lost.
+    let follows =
+        "\t\tmeta l4proto tcp ct state established ct mark @epoch meta mark set meta l4proto map @epoch_now accept\n";
+    let naive = ours.replace(follows, "").replace("ct state new meta skuid 952", "meta skuid 952");
+    assert_eq!(ours.matches(follows).count(), 1);
+    let (queued, arrived) = left(&naive);
+    assert!(arrived < queued, "{arrived} of {queued}: the test sees no difference");
+    eprintln!("let out by user alone: {arrived} of {queued} bytes arrive");
+}
