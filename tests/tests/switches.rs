@@ -1,12 +1,12 @@
 //! What becomes of flows when rules are exchanged, with real sockets between two namespaces.
 
 use std::fs;
+use std::path::Path;
 
-use secai_tests::{Need, Scratch, Tier, as_root, ran, require, top};
+use secai_tests::{Need, Tier, as_root, ran, require, top};
 use secai_verifier::files::load_profile;
 use secai_verifier::network::compose::ruleset;
 
-const TMP: &str = env!("CARGO_TARGET_TMPDIR");
 const NEEDS: [Need; 6] = [
     Need::Root,
     Need::Program("nft"),
@@ -89,8 +89,8 @@ fn rules(profile: &str, epoch: u32) -> String {
 
 /// What arrives of `before` and `after` where the rules are exchanged in between.
 fn talked(first: &str, second: &str) -> String {
-    let scratch = Scratch::new(TMP, "switches-talk");
-    scripts(&scratch, first, second);
+    let scratch = tempfile::tempdir().unwrap();
+    scripts(scratch.path(), first, second);
     let script = format!(
         "{LAB}
 there python3 server.py 0 & server=$!
@@ -103,13 +103,13 @@ wait $talker || true
 wait $server"
     );
     ran(as_root("unshare").args(["--net", "bash", "-c", &script]).current_dir(scratch.path())).good();
-    fs::read_to_string(scratch.join("arrived")).unwrap()
+    fs::read_to_string(scratch.path().join("arrived")).unwrap()
 }
 
 /// How much of a megabyte arrives whose process has ended.
 fn left(first: &str) -> (usize, usize) {
-    let scratch = Scratch::new(TMP, "switches-leave");
-    scripts(&scratch, first, "");
+    let scratch = tempfile::tempdir().unwrap();
+    scripts(scratch.path(), first, "");
     let script = format!(
         "{LAB}
 sysctl --quiet --write net.core.wmem_max=8388608 2>/dev/null || true
@@ -119,18 +119,18 @@ as {AIRLOCK} python3 leaver.py
 wait $server"
     );
     ran(as_root("unshare").args(["--net", "bash", "-c", &script]).current_dir(scratch.path())).good();
-    let queued = fs::read_to_string(scratch.join("queued")).unwrap().parse().unwrap();
-    (queued, fs::read(scratch.join("arrived")).unwrap().len())
+    let queued = fs::read_to_string(scratch.path().join("queued")).unwrap().parse().unwrap();
+    (queued, fs::read(scratch.path().join("arrived")).unwrap().len())
 }
 
-fn scripts(scratch: &Scratch, first: &str, second: &str) {
+fn scripts(folder: &Path, first: &str, second: &str) {
     use std::os::unix::fs::PermissionsExt;
-    // Other users say here what they have done.
-    fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    // Other users say here what they have done; it lies where every user may look.
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).unwrap();
     for (name, text) in
         [("first", first), ("second", second), ("server.py", SERVER), ("talker.py", TALKER), ("leaver.py", LEAVER)]
     {
-        fs::write(scratch.join(name), text).unwrap();
+        fs::write(folder.join(name), text).unwrap();
     }
 }
 
