@@ -15,6 +15,9 @@ pub enum LinksError {
     /// Not what `ip -j link` prints.
     #[error("the list of links is not what `ip -j link` prints: {0}")]
     Shape(#[from] serde_json::Error),
+    /// No loopback, or another link under its name.
+    #[error("the list of links has no loopback named lo")]
+    NoLoopback,
     /// A name twice.
     #[error("`{0}` is twice in the list of links")]
     Twice(String),
@@ -39,16 +42,17 @@ impl Links {
         if bytes.len() > LINKS_BYTES_MAX {
             return Err(LinksError::TooLarge(bytes.len()));
         }
-        let mut links = BTreeMap::new();
+        let (mut links, mut loopback) = (BTreeMap::new(), false);
         for link in serde_json::from_slice::<Vec<Link>>(bytes)? {
             let has = |flag: &str| link.flags.iter().any(|it| it == flag);
             if has("LOOPBACK") && link.ifname == "lo" {
+                loopback = true;
                 continue;
             }
             if links.insert(link.ifname.clone(), has("UP")).is_some() {
                 return Err(LinksError::Twice(link.ifname));
             }
         }
-        Ok(Self(links))
+        if loopback && !links.contains_key("lo") { Ok(Self(links)) } else { Err(LinksError::NoLoopback) }
     }
 }

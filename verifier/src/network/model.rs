@@ -8,8 +8,8 @@ use std::rc::Rc;
 
 /// Chains that go to chains: ours go two deep.
 const DEPTH_MAX: usize = 8;
-/// Parts into which one chain may cut the packets: ours make some dozens, and a proof ends by this.
-const PARTS_MAX: usize = 20_000;
+/// How often a part of the packets meets a rule at one hook: with ours some hundred times, and a proof ends by this.
+const STEPS_MAX: usize = 20_000;
 
 /// Why the rules cannot be followed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +27,14 @@ pub enum ModelError {
     /// A chain goes to a hook, to itself, or too deep.
     #[error("chain {0} goes to chains without end")]
     Endless(String),
+    /// Rules that do not mean the same to every reader.
+    #[error("chain {chain}: {what}")]
+    Shape {
+        /// Which chain.
+        chain: String,
+        /// What is wrong.
+        what: &'static str,
+    },
     /// The mark of flows is not one mark, the same everywhere.
     #[error("the set or map `{0}` does not hold one and the same mark, which is not 0")]
     Marks(String),
@@ -69,6 +77,8 @@ pub struct Outcome {
     pub refused: Vec<Fate>,
     /// Flows that were marked as ours, as their packets were then.
     pub marked: Vec<Fate>,
+    /// Parts that met a rule so far.
+    steps: usize,
 }
 
 /// Adds what these rules tell apart.
@@ -153,11 +163,16 @@ impl<'a> Model<'a> {
             let matched = self.matched(rule).map_err(absent)?;
             let mut next = Vec::new();
             for fate in here {
-                let mut inside = Fate { packets: fate.packets.and(&matched), by: Rc::clone(&by), ..fate.clone() };
-                if inside.packets.is_empty() {
+                outcome.steps += 1;
+                if outcome.steps > STEPS_MAX {
+                    return Err(ModelError::TooMany);
+                }
+                let packets = fate.packets.and(&matched);
+                if packets.is_empty() {
                     next.push(fate);
                     continue;
                 }
+                let mut inside = Fate { packets, by: Rc::clone(&by), ..fate.clone() };
                 next.extend(fate.packets.without(&matched).into_iter().map(|packets| Fate { packets, ..fate.clone() }));
                 let mut goes_on = true;
                 for act in &rule.acts {
@@ -191,9 +206,6 @@ impl<'a> Model<'a> {
                 if goes_on {
                     next.push(inside);
                 }
-            }
-            if next.len() + outcome.accepted.len() + outcome.refused.len() > PARTS_MAX {
-                return Err(ModelError::TooMany);
             }
             here = next;
         }
@@ -253,7 +265,8 @@ impl<'a> Model<'a> {
                 // Without a flow there is nothing to compare.
                 packets.only(Axis::FlowMark, turned(self.marks(name)?, OURS | OTHER)).only(Axis::State, OF_A_FLOW)
             }
-            (Field::CtState, With::Values(spans)) => {
+            // nft compares for equality, and a list is several bits: never equal to one.
+            (Field::CtState, With::Values(spans)) if !not || spans.len() == 1 => {
                 let mask = spans.iter().fold(0_u64, |mask, (state, _)| mask | 1 << state);
                 packets.only(Axis::State, turned(mask, 0b11111))
             }
@@ -309,6 +322,7 @@ impl<'a> Model<'a> {
             outcome.accepted = next.accepted;
             outcome.refused.extend(next.refused);
             outcome.marked.extend(next.marked);
+            outcome.steps += next.steps;
         }
         Ok(outcome)
     }

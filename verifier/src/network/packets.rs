@@ -56,6 +56,8 @@ const ALL_AXES: [Axis; AXES] = [
 const CLASSES_MAX: usize = 64;
 /// The value that stands for no socket at all.
 const NOBODY: u64 = 0xffff_ffff;
+/// The value that stands for a protocol that cannot be told: a header that is cut, or no chain of headers.
+const UNTOLD: u64 = 0x100;
 /// Of [`Axis::Mark`] and [`Axis::FlowMark`]: the mark of this profile's flows.
 pub const OURS: u64 = 1;
 /// Any other mark, none among them.
@@ -254,8 +256,10 @@ impl Space {
         }
         let mut uid = of(&[Field::SocketUid]);
         uid.push((NOBODY, NOBODY));
+        let mut l4 = of(&[Field::L4Proto]);
+        l4.push((UNTOLD, UNTOLD));
         Ok(Self {
-            l4: Line::cut(Field::L4Proto.max(), &of(&[Field::L4Proto]))?,
+            l4: Line::cut(UNTOLD, &l4)?,
             sport: Line::cut(Field::UdpSport.max(), &of(&[Field::UdpSport]))?,
             dport: Line::cut(Field::AnyDport.max(), &of(&[Field::AnyDport, Field::TcpDport, Field::UdpDport]))?,
             icmp6: Line::cut(Field::Icmp6Type.max(), &of(&[Field::Icmp6Type]))?,
@@ -362,7 +366,10 @@ impl Space {
         let to = self.to.get(first(Axis::To));
         let is_ip = !matches!(to, Some(To::Ether(_)) | None);
         if is_ip && told(Axis::L4) {
-            words.push(format!("protocol {}", super::print::word(Field::L4Proto, value(Axis::L4))));
+            words.push(match value(Axis::L4) {
+                UNTOLD => "no protocol that can be told".to_owned(),
+                protocol => format!("protocol {}", super::print::word(Field::L4Proto, protocol)),
+            });
         }
         match to {
             Some(To::Ether((ether, _))) => {

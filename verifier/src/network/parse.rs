@@ -8,8 +8,12 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// A ruleset of ours has 10 KB, and 1 KB for each link.
 pub const TEXT_BYTES_MAX: usize = 1 << 20;
-/// Links, rules, elements: far above what a device has, and what keeps the proof short.
+/// Links, rules, values: far above what a device has, and what keeps the proof short.
 const MANY: usize = 4096;
+/// Our largest set has 14 elements; each is compared with each.
+const ELEMENTS_MAX: usize = 256;
+/// Ours has three, maps among them.
+const SETS_MAX: usize = 8;
 
 /// Why a text is not a ruleset of ours.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -230,7 +234,7 @@ impl<'a> Parser<'a> {
                 _ => return self.no("`counter`, `set`, `map` or `chain`"),
             }
             let size = table.counters.len() + table.sets.len() + table.maps.len() + table.chains.len();
-            if size > MANY {
+            if size > MANY || table.sets.len() + table.maps.len() > SETS_MAX {
                 return self.no("the end of a table that is too large");
             }
         }
@@ -301,7 +305,7 @@ impl<'a> Parser<'a> {
             loop {
                 self.lines();
                 elements.push(one(self)?);
-                if elements.len() > MANY {
+                if elements.len() > ELEMENTS_MAX {
                     return self.no("the end of a set that is too large");
                 }
                 self.lines();

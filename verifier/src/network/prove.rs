@@ -4,7 +4,7 @@
 //! none is a sample. What is proven holds for rules in the kernel as nft lists them, a kernel that does what nft's
 //! manual says, and a mark that nobody guesses (32 random bits; setting one needs CAP_NET_ADMIN or CAP_NET_RAW).
 
-use super::compose::DNS_REFUSED;
+use super::compose::{DNS_REFUSED, FORWARD_REFUSED, FRAMES_REFUSED, INPUT_REFUSED, LOOPBACK_REFUSED, REFUSED};
 use super::implications::Sends;
 use super::links::Links;
 use super::model::{Fate, Model, ModelError, Outcome, begin, beyond, distinctions};
@@ -12,7 +12,7 @@ use super::packets::{Axis, Distinctions, LOOPBACK, OTHER, OURS, OUTSIDE, Packets
 use super::profile::{Loopback, Profile};
 use super::promise::{self, Allowed, Promise};
 use super::refusal::NetworkRefusal;
-use super::rules::{Chain, EPOCH, Elements, Hook, Rule, Ruleset};
+use super::rules::{Chain, EPOCH, Elements, Field, Hook, Rule, Ruleset, Table};
 use crate::refusal::Findings;
 use std::rc::Rc;
 
@@ -57,6 +57,34 @@ pub fn prove(
     }
 }
 
+/// What makes the order and the meaning of rules the same for whoever reads them.
+fn shape(table: &Table) -> Result<(), ModelError> {
+    let mut hooks = Vec::new();
+    for chain in &table.chains {
+        let wrong = |what| Err(ModelError::Shape { chain: chain.name.clone(), what });
+        let hook = chain.base.as_ref().map(|base| &base.hook);
+        if chain.base.as_ref().is_some_and(|base| !base.drops) {
+            return wrong("what no rule decides is accepted");
+        }
+        // Which of two comes first, the kernel and a listing do not agree on.
+        if hook.is_some_and(|hook| hooks.contains(&hook) && *hook != Hook::Egress(None)) {
+            return wrong("its hook has another chain already");
+        }
+        hooks.extend(hook);
+        for condition in chain.rules.iter().flat_map(|rule| &rule.conditions) {
+            let only_at = match condition.field {
+                Field::InLink => &Hook::Input,
+                Field::OutLink => &Hook::Output,
+                _ => continue,
+            };
+            if hook != Some(only_at) {
+                return wrong("it asks for a link that is not known there");
+            }
+        }
+    }
+    Ok(())
+}
+
 struct Prover<'a> {
     space: &'a Space,
     promise: &'a Promise,
@@ -73,6 +101,8 @@ impl Prover<'_> {
         };
         let inet = Model::new(self.space, &ruleset.inet, epoch)?;
         let frames = Model::new(self.space, &ruleset.links, epoch)?;
+        shape(&ruleset.inet)?;
+        shape(&ruleset.links)?;
         let sent = self.sent(&inet)?;
         let mut proven: Vec<(&[Rule], bool)> = Vec::new();
         for link in links.0.keys() {
@@ -114,8 +144,9 @@ impl Prover<'_> {
         vec![ip.only(Axis::State, flows), ip.only(Axis::State, !flows).only(Axis::FlowMark, OTHER)]
     }
 
-    /// Looks at what holds at every hook. Of requests for names, `dns` alone counts them, and nothing else.
-    fn follow(&mut self, outcome: Outcome, dns: Option<&str>) -> Outcome {
+    /// Looks at what holds at every hook: what is marked, and that what is refused is counted as what it is. Of
+    /// requests for names, `dns` alone counts them, and nothing else; all others are counted by `other` alone.
+    fn follow(&mut self, outcome: Outcome, dns: Option<&str>, other: &str) -> Outcome {
         self.parts += outcome.accepted.len() + outcome.refused.len();
         let flows = self.promise.flows.clone();
         for fate in &outcome.marked {
@@ -123,19 +154,24 @@ impl Prover<'_> {
                 self.findings.add(NetworkRefusal::FlowMarked { packet, rule });
             }
         }
+        let dns_packets = if dns.is_some() { self.promise.dns.as_slice() } else { &[] };
+        let mut wrong = Vec::new();
         for fate in &outcome.refused {
-            let counted = |name: &str| fate.counted.iter().any(|it| **it == *name);
-            let asks = || self.promise.dns.iter().map(|dns| dns.and(&fate.packets)).find(|it| !it.is_empty());
-            let missing = match dns {
-                _ if fate.counted.is_empty() => Some(fate.packets),
-                Some(counter) if counted(counter) => beyond(fate, self.promise.dns.iter().copied()),
-                Some(_) => asks(),
-                None => None,
-            };
-            if let Some(packets) = missing {
-                let (packet, rule) = (self.space.example(&packets), fate.rules());
-                self.findings.add(NetworkRefusal::NotCounted { packet, rule });
-            }
+            let asks = dns_packets.iter().map(|it| it.and(&fate.packets)).find(|it| !it.is_empty());
+            wrong.extend(
+                match (fate.counted.as_slice(), dns) {
+                    ([one], Some(dns)) if **one == *dns => beyond(fate, dns_packets.iter().copied()),
+                    ([one], _) if **one == *other => asks,
+                    _ => Some(fate.packets),
+                }
+                .map(|packets| (packets, fate)),
+            );
+        }
+        // What goes on was refused nowhere.
+        wrong.extend(outcome.accepted.iter().filter(|fate| !fate.counted.is_empty()).map(|fate| (fate.packets, fate)));
+        for (packets, fate) in wrong {
+            let (packet, rule) = (self.space.example(&packets), fate.rules());
+            self.findings.add(NetworkRefusal::NotCounted { packet, rule });
         }
         outcome
     }
@@ -145,9 +181,9 @@ impl Prover<'_> {
     }
 
     fn passing(&mut self, inet: &Model<'_>) -> Result<(), ModelError> {
-        let packets = self.first(OUTSIDE);
+        let packets = self.first(LOOPBACK | OUTSIDE);
         let outcome = inet.hook(&Hook::Forward, &begin(packets))?;
-        let outcome = self.follow(outcome, None);
+        let outcome = self.follow(outcome, None, FORWARD_REFUSED);
         for fate in &outcome.accepted {
             if let Some((packet, rule)) = self.more(fate, &[]) {
                 self.findings.add(NetworkRefusal::PacketForwarded { packet, rule });
@@ -159,7 +195,7 @@ impl Prover<'_> {
     fn arriving(&mut self, inet: &Model<'_>) -> Result<(), ModelError> {
         let packets = self.first(OUTSIDE);
         let outcome = inet.hook(&Hook::Input, &begin(packets.clone()))?;
-        let outcome = self.follow(outcome, None);
+        let outcome = self.follow(outcome, None, INPUT_REFUSED);
         for fate in &outcome.accepted {
             if let Some((packet, rule)) = self.more(fate, &self.promise.input) {
                 self.findings.add(NetworkRefusal::PacketAdmitted { packet, rule });
@@ -172,6 +208,7 @@ impl Prover<'_> {
         }
         let packets = self.first(LOOPBACK);
         let inside = inet.hook(&Hook::Input, &begin(packets))?;
+        let inside = self.follow(inside, None, INPUT_REFUSED);
         self.open(&inside);
         Ok(())
     }
@@ -185,7 +222,7 @@ impl Prover<'_> {
 
     fn on_loopback(&mut self, inet: &Model<'_>) -> Result<(), ModelError> {
         let outcome = inet.hook(&Hook::Output, &begin(self.first(LOOPBACK)))?;
-        let outcome = self.follow(outcome, None);
+        let outcome = self.follow(outcome, None, LOOPBACK_REFUSED);
         for (port, to, allowed) in &self.promise.loopback {
             for fate in &outcome.accepted {
                 let inside = Fate { packets: fate.packets.and(to), ..fate.clone() };
@@ -210,7 +247,7 @@ impl Prover<'_> {
 
     fn sent(&mut self, inet: &Model<'_>) -> Result<Vec<Fate>, ModelError> {
         let outcome = inet.hook(&Hook::Output, &begin(self.first(OUTSIDE)))?;
-        let accepted = self.follow(outcome, Some(DNS_REFUSED)).accepted;
+        let accepted = self.follow(outcome, Some(DNS_REFUSED), REFUSED).accepted;
         // Each table keeps the promise alone: the chains of links are no excuse for this one.
         let allowed: Vec<Packets> = self.promise.packets.iter().map(|it| it.packets).collect();
         for fate in &accepted {
@@ -219,7 +256,10 @@ impl Prover<'_> {
                 self.findings.add(NetworkRefusal::PacketLeaks { link, packet, rule });
             }
         }
-        Ok(accepted.into_iter().map(|fate| Fate { before: Some(Rc::clone(&fate.by)), ..fate }).collect())
+        Ok(accepted
+            .into_iter()
+            .map(|fate| Fate { before: Some(Rc::clone(&fate.by)), counted: Vec::new(), ..fate })
+            .collect())
     }
 
     fn leaving(&mut self, frames: &Model<'_>, link: &str, sent: &[Fate]) -> Result<(), ModelError> {
@@ -227,7 +267,7 @@ impl Prover<'_> {
         let promise = self.promise;
         // What was let out as a packet keeps that rule's name where the chain of the link adds nothing.
         let outcome = frames.hook(&hook, sent)?;
-        let outcome = self.follow(outcome, None);
+        let outcome = self.follow(outcome, None, FRAMES_REFUSED);
         self.compare(&outcome, &promise.packets, link, |link, packet, rule| NetworkRefusal::PacketLeaks {
             link,
             packet,
@@ -236,7 +276,7 @@ impl Prover<'_> {
         let mut left = outcome.accepted;
         let written = self.space.all().only(Axis::Link, OUTSIDE).only(Axis::Mark, OTHER);
         let outcome = frames.hook(&hook, &begin([written]))?;
-        let outcome = self.follow(outcome, None);
+        let outcome = self.follow(outcome, None, FRAMES_REFUSED);
         self.compare(&outcome, &promise.frames, link, |link, packet, rule| NetworkRefusal::FrameLeaks {
             link,
             packet,
@@ -272,6 +312,19 @@ impl Prover<'_> {
             });
             let within: Vec<Packets> = within.map(|it| it.packets).collect();
             if let Some((packet, rule)) = self.more(fate, &within) {
+                self.findings.add(NetworkRefusal::TooOften { link: link.to_owned(), packet, rule });
+            }
+        }
+        // Limits of several rules add up.
+        for limited in allowed.iter().filter(|it| it.limit.is_some()) {
+            let mut rules: Vec<&Fate> = Vec::new();
+            for fate in outcome.accepted.iter().filter(|it| !it.packets.and(&limited.packets).is_empty()) {
+                if fate.limit.is_some() && !rules.iter().any(|known| Rc::ptr_eq(&known.by, &fate.by)) {
+                    rules.push(fate);
+                }
+            }
+            if let [_, another, ..] = rules.as_slice() {
+                let (packet, rule) = (self.space.example(&another.packets.and(&limited.packets)), another.rules());
                 self.findings.add(NetworkRefusal::TooOften { link: link.to_owned(), packet, rule });
             }
         }

@@ -36,7 +36,7 @@ refusals! {
 
     TooOften { link: String, packet: String, rule: String }
     "what a link needs leaves {link} without the limit on it: {packet}: {rule}"
-    "What anybody may send for the sake of the link is limited, so that it carries little else. The limit is missing or looser. Apply the profile again."
+    "What anybody may send for the sake of the link is limited, so that it carries little else. The limit is missing, looser, or there more than once. Apply the profile again."
 
     PacketForwarded { packet: String, rule: String }
     "a packet is passed through this machine: {packet}: {rule}"

@@ -155,16 +155,18 @@ fn what_two_versions_of_nft_list_is_the_same() {
 
 #[test]
 fn a_list_of_links_is_what_ip_prints() {
+    let lo = "{\"ifname\":\"lo\",\"flags\":[\"LOOPBACK\",\"UP\"],\"mtu\":65536}";
     let one = |flags: &str| format!("{{\"ifname\":\"eth0\",\"flags\":[{flags}],\"mtu\":1500}}");
-    let parse = |text: String| Links::parse(text.as_bytes());
-    assert_eq!(parse(format!("[{}]", one("\"UP\""))).unwrap(), Links([("eth0".to_owned(), true)].into()));
-    assert_eq!(parse(format!("[{}]", one(""))).unwrap(), Links([("eth0".to_owned(), false)].into()));
-    assert!(parse(format!("[{},{}]", one(""), one(""))).is_err(), "twice");
-    // Only the loopback is left out, and only under its own name.
-    assert_eq!(parse("[{\"ifname\":\"lo\",\"flags\":[\"UP\"]}]".to_owned()).unwrap().0.len(), 1);
-    assert_eq!(parse("[{\"ifname\":\"lo\",\"flags\":[\"LOOPBACK\"]}]".to_owned()).unwrap().0.len(), 0);
-    assert!(parse("[{\"ifname\":\"eth0\"}]".to_owned()).is_err());
-    assert!(parse("eth0".to_owned()).is_err());
+    let parse = |links: &[&str]| Links::parse(format!("[{}]", links.join(",")).as_bytes());
+    assert_eq!(parse(&[lo, &one("\"UP\"")]).unwrap(), Links([("eth0".to_owned(), true)].into()));
+    assert_eq!(parse(&[&one(""), lo]).unwrap(), Links([("eth0".to_owned(), false)].into()));
+    assert_eq!(parse(&[lo]).unwrap(), Links::default());
+    assert!(parse(&[lo, &one(""), &one("")]).is_err(), "twice");
+    assert!(parse(&[&one("")]).is_err(), "no loopback");
+    assert!(parse(&["{\"ifname\":\"lo\",\"flags\":[\"UP\"]}"]).is_err(), "another link under its name");
+    assert!(parse(&[lo, "{\"ifname\":\"lo\",\"flags\":[\"UP\"]}"]).is_err(), "beside it");
+    assert!(parse(&[lo, "{\"ifname\":\"eth0\"}"]).is_err());
+    assert!(parse(&["eth0"]).is_err());
 }
 
 #[test]
@@ -246,6 +248,59 @@ fn rules_that_cannot_be_followed_are_refused() {
         assert_ne!(change, good);
         let refusals = judged(&change, "research", &LINKS).unwrap_err();
         assert_eq!(names(&refusals), ["RulesetUnclear"], "{refusals:#?}");
+    }
+}
+
+/// Rulesets that once were called proven, or took for ever: each reads otherwise in a kernel than in a listing.
+#[test]
+fn what_only_looks_proven_is_refused() {
+    let research = text("research");
+    let offline = text("offline_private");
+    let mark = "meta mark set meta l4proto map @epoch_now";
+    let before = |text: &str, line: &str, more: &str| {
+        assert!(text.contains(line), "{line}");
+        text.replacen(line, &format!("{more}\n\t\t{line}"), 1)
+    };
+    let doubling = "limit rate 1/second\n\t\t".repeat(14);
+    for (profile, rules, name) in [
+        // At one priority the kernel asks the later chain first.
+        (
+            "research",
+            research.replacen("\tchain input {", &format!("\tchain zz {{\n\t\ttype filter hook output priority filter; policy drop;\n\t\tmeta l4proto tcp {mark} accept\n\t}}\n\n\tchain input {{"), 1),
+            "RulesetUnclear",
+        ),
+        // A header that cannot be read is of no protocol at all.
+        (
+            "offline_private",
+            offline.replace("goto loopback\n", "goto loopback\n\t\tmeta l4proto 0-127 counter name \"refused\" drop\n\t\tmeta l4proto 128-255 counter name \"refused\" drop\n\t\taccept\n"),
+            "PacketLeaks",
+        ),
+        ("offline_private", offline.replace("policy drop", "policy accept"), "RulesetUnclear"),
+        // Limits of two rules add up.
+        ("research", before(&research, "ether type arp limit", "ether type arp limit rate 20/second accept"), "TooOften"),
+        // A link that is not known at a hook.
+        ("research", before(&research, "oif \"lo\" goto", "oif \"lo\" iif != \"lo\" accept"), "RulesetUnclear"),
+        ("research", before(&research, "counter name \"forward_refused\"", &format!("meta l4proto tcp {mark} accept")), "PacketForwarded"),
+        // A flow that is marked where nobody looks.
+        ("research", before(&research, "iif \"lo\" accept", "iif \"lo\" ct mark set meta l4proto map @epoch_now"), "FlowMarked"),
+        // Counted as something else.
+        ("offline_private", offline.replace("counter name \"refused\" drop", "counter name \"input_refused\" drop"), "NotCounted"),
+        ("research", before(&research, "ct state established accept", "counter name \"dns_refused\""), "NotCounted"),
+        // Never equal to several states at once.
+        ("research", before(&research, "ct state established accept", "ct state != invalid,related,new,untracked accept"), "RulesetUnclear"),
+        // Parts of parts of parts.
+        (
+            "research",
+            research.replace("goto leaving", &format!("{doubling}goto leaving")).replace("\tchain leaving {\n", &format!("\tchain leaving {{\n\t\t{doubling}\n")),
+            "RulesetUnclear",
+        ),
+    ] {
+        assert!(rules != research && rules != offline);
+        let begun = std::time::Instant::now();
+        let refusals = judged(&rules, profile, &LINKS).expect_err(name);
+        assert!(names(&refusals).contains(&name), "{name}: {refusals:#?}");
+        // Far above what it takes; without an end it would be for ever.
+        assert!(begun.elapsed().as_secs() < 60, "{name}");
     }
 }
 
