@@ -17,6 +17,8 @@ pub const SERVICE_UID_MIN: u32 = 900;
 pub const SERVICE_UID_MAX: u32 = 999;
 /// Whom a service's users, and only they, begin with.
 const USER_PREFIX: &str = "secure-ai-";
+/// Whom those run as that change what only root may; the unit takes away the rest of what root may.
+const ROOT: (&str, u32) = ("root", 0);
 /// `sun_path`, without its end.
 const SOCKET_PATH_MAX: usize = 107;
 /// No service may need more than this, the inference worker aside, which has no page yet.
@@ -223,6 +225,11 @@ impl Service {
         Ok(service)
     }
 
+    /// Does it run as root? Then its user is no sign of it: others are root too.
+    pub fn is_root(&self) -> bool {
+        (self.user.as_str(), self.uid) == ROOT
+    }
+
     /// May this user ask this? Who is not named may not.
     pub fn may(&self, request: &str, uid: u32) -> bool {
         self.callers.get(request).is_some_and(|uids| uids.iter().any(|it| it.contains(uid)))
@@ -242,17 +249,23 @@ impl Service {
             return wrong("about", "not one line".into());
         }
         let own = format!("{USER_PREFIX}{name}");
-        if self.user != own {
+        let is_root = self.is_root();
+        if !is_root && self.user != own {
             return wrong("user", format!("is not {own}"));
         }
         if self.unit != format!("{own}.service") {
             return wrong("unit", format!("is not {own}.service"));
         }
-        let starter = if self.socket.is_some() { "socket" } else { "timer" };
+        // A privileged service without a socket has to have run before anything else: it is enabled itself.
+        let starter = match (&self.socket, is_root) {
+            (Some(_), _) => "socket",
+            (None, true) => "service",
+            (None, false) => "timer",
+        };
         if self.started_by != format!("{own}.{starter}") {
             return wrong("started_by", format!("is not {own}.{starter}"));
         }
-        if !(SERVICE_UID_MIN..=SERVICE_UID_MAX).contains(&self.uid) {
+        if !is_root && !(SERVICE_UID_MIN..=SERVICE_UID_MAX).contains(&self.uid) {
             return wrong("uid", format!("{} is not from {SERVICE_UID_MIN} to {SERVICE_UID_MAX}", self.uid));
         }
         match &self.socket {
@@ -309,7 +322,8 @@ impl Services {
             for first in &pages[..at] {
                 let of = |page: &Service| -> [(&'static str, String); 2] {
                     // User, unit and socket follow from the name.
-                    [("name", page.name.clone()), ("uid", page.uid.to_string())]
+                    let uid = if page.is_root() { format!("root, as {}", page.name) } else { page.uid.to_string() };
+                    [("name", page.name.clone()), ("uid", uid)]
                 };
                 if let Some((key, value)) = of(first).into_iter().zip(of(second)).find(|(a, b)| a == b).map(|it| it.0) {
                     let (first, second) = (first.name.clone(), second.name.clone());
@@ -330,14 +344,20 @@ impl Services {
         self.0.iter().find(|page| page.name == name)
     }
 
-    /// The page of the service that runs as this user.
+    /// The page of the service that has this user to itself.
     pub fn of_user(&self, uid: u32) -> Option<&Service> {
-        self.0.iter().find(|page| page.uid == uid)
+        self.0.iter().find(|page| page.uid == uid && !page.is_root())
+    }
+
+    /// The service that this user is when it has this kind recorded. Root is whichever may.
+    pub fn who_records(&self, uid: u32, kind: &str) -> Option<&Service> {
+        let roots = || self.0.iter().find(|page| page.uid == uid && page.is_root() && page.audit.contains(kind));
+        self.of_user(uid).or_else(roots)
     }
 
     /// May this user have this kind recorded by asking for it? What the writer notes of itself nobody may.
     pub fn may_append(&self, uid: u32, kind: &str) -> bool {
-        let as_service = || self.of_user(uid).is_some_and(|page| page.audit.contains(kind));
+        let as_service = || self.who_records(uid, kind).is_some_and(|page| page.audit.contains(kind));
         let people = || self.named(WRITER).and_then(|page| page.entries.get(kind));
         !is_the_writers(kind) && (as_service() || people().is_some_and(|uids| uids.iter().any(|it| it.contains(uid))))
     }

@@ -5,7 +5,8 @@
 mod mutations;
 mod program;
 
-use secai_verifier::files::load_profile;
+use secai_verifier::files::{load_profile, load_profiles};
+use secai_verifier::network::bind::{bind, shipped, with_counts_of};
 use secai_verifier::network::compose::ruleset;
 use secai_verifier::network::links::Links;
 use secai_verifier::network::normal::{digest, normal};
@@ -79,7 +80,12 @@ fn each_profile_is_proven_and_no_other() {
 #[test]
 fn other_pages_are_proven_too() {
     let (mut page, loopback) = page("full_lab");
-    page.leaves.push(Leave { user: "tor".to_owned(), uid: 951, ports: Ports::AllBut(BTreeSet::new()) });
+    page.leaves.push(Leave {
+        user: "tor".to_owned(),
+        uid: 951,
+        ports: Ports::AllBut(BTreeSet::new()),
+        unit: "tor@default.service".to_owned(),
+    });
     let prove = |page: &Profile, loopback: &Loopback| {
         let rules = parse(ruleset(page, loopback, EPOCH, LINKS).to_string().as_bytes()).unwrap();
         prove(&rules, &links(&LINKS), page, loopback).unwrap_or_else(|why| panic!("{page:?}: {why:#?}\n{rules}"))
@@ -305,6 +311,52 @@ fn what_only_looks_proven_is_refused() {
 }
 
 #[test]
+fn a_profile_within_another_lets_out_nothing_else() {
+    let [closed, research, lab] = PROFILES.map(|name| page(name).0);
+    for (one, other, within) in [
+        (&closed, &research, true),
+        (&closed, &lab, true),
+        (&research, &closed, false),
+        (&lab, &closed, false),
+        (&research, &lab, false),
+        (&lab, &research, false),
+        (&lab, &lab, true),
+    ] {
+        assert_eq!(one.is_within(other), within, "{} within {}", one.name, other.name);
+    }
+    let mut more = lab.clone();
+    more.leaves[0].ports = Ports::Only([443, 8443].into());
+    assert!(lab.is_within(&more) && !more.is_within(&lab));
+    let mut less = lab.clone();
+    less.link.remove(&LinkNeed::Arp);
+    assert!(less.is_within(&lab) && !lab.is_within(&less));
+    let mut other = lab.clone();
+    other.leaves[0].uid = 951;
+    assert!(!other.is_within(&lab) && !lab.is_within(&other));
+}
+
+#[test]
+fn what_is_shipped_becomes_what_is_loaded() {
+    for name in PROFILES {
+        let (profile, loopback) = page(name);
+        let shipped = shipped(&profile, &loopback);
+        assert_eq!(parse(shipped.to_string().as_bytes()).unwrap(), shipped, "{name}: as text");
+        let bound = bind(&shipped, EPOCH, LINKS);
+        assert_eq!(digest(&bound), digest(&shipped), "{name}");
+        assert_eq!(normal(&bound), normal(&ruleset(&profile, &loopback, EPOCH, LINKS)), "{name}");
+        prove(&parse(bound.to_string().as_bytes()).unwrap(), &links(&LINKS), &profile, &loopback).expect(name);
+        prove(&bind(&shipped, EPOCH, []), &links(&[]), &profile, &loopback).expect("a machine without links");
+        // What was counted goes on.
+        let mut before = bound.clone();
+        before.inet.counters.insert("refused".to_owned(), (3, 180));
+        before.inet.counters.insert("of_something_else".to_owned(), (1, 1));
+        let after = with_counts_of(bind(&shipped, 7, LINKS), &before);
+        assert_eq!(after.inet.counters["refused"], (3, 180));
+        assert!(!after.inet.counters.contains_key("of_something_else"));
+    }
+}
+
+#[test]
 fn pages_hold_together() {
     let all: Vec<Profile> = PROFILES.iter().map(|name| page(name).0).collect();
     let profiles = Profiles::new(all.clone()).unwrap();
@@ -319,8 +371,23 @@ fn pages_hold_together() {
     unit[1].units.on.insert("secure-ai-tor.service".to_owned());
     assert!(Profiles::new(unit).is_err(), "a unit that the others do not name");
 
+    // Whoever may leave somewhere runs nowhere else.
+    for (at, unit) in [(0, "systemd-networkd.service"), (0, "tor@default.service"), (1, "secure-ai-airlock.service")] {
+        let mut capable = all.clone();
+        capable[at].units.off.remove(unit);
+        capable[at].units.on.insert(unit.to_owned());
+        let error = Profiles::new(capable).unwrap_err().to_string();
+        assert!(error.contains("can use a network"), "{unit}: {error}");
+    }
+    assert_eq!(load_profiles(&policy()).unwrap().0, profiles);
+
     let good = std::fs::read_to_string(policy().join("profiles/full_lab.yml")).unwrap();
     for (from, to) in [
+        ("on: [secure-ai-airlock.service, ", "on: ["),
+        ("on: [secure-ai-airlock.service", "on: [secure-ai-airlock"),
+        ("off: [secure-ai-mediator.service", "off: [--mediator.service"),
+        ("off: [secure-ai-mediator.service", "off: [../mediator.service"),
+        ("    unit: secure-ai-airlock.service\n", ""),
         ("only: [443]", "only: [53]"),
         ("only: [443]", "only: []"),
         ("uid: 952", "uid: 0"),
