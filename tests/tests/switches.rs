@@ -99,9 +99,10 @@ fn what_is_sent_after_a_process_has_ended_arrives() {
     assert!(queued > 100_000, "{queued} bytes are no test");
     assert_eq!(arrived, queued);
     // Where each packet is let out by its user, what has none is lost.
-    let follows =
-        "\t\tmeta l4proto tcp ct state established ct mark @epoch meta mark set meta l4proto map @epoch_now accept\n";
-    let naive = ours.replace(follows, "").replace("ct state new meta skuid 952", "meta skuid 952");
+    let follows = "\t\ttcp flags & (syn | ack) != syn ct state established ct mark @epoch meta mark set meta l4proto map @epoch_now accept\n";
+    let naive = ours
+        .replace(follows, "")
+        .replace("tcp flags & (syn | ack) == syn ct state new meta skuid 952", "meta skuid 952");
     assert_eq!(ours.matches(follows).count(), 1);
     let (queued, arrived) = left(&naive);
     assert!(arrived < queued, "{arrived} of {queued}: the test sees no difference");
