@@ -17,7 +17,7 @@ const MACHINE: &str = r#"set -eu
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 firewall() { "$program" "$@" --json --policy "$policy" --rules rules --run run; }
 # What it answers, under a name; its exit code beside it.
-says() { name=$1; shift; code=0; firewall "$@" >"$name" 2>"$name.err" || code=$?; echo $code >"$name.code"; }
+says() { local name=$1; shift; code=0; firewall "$@" >"$name" 2>"$name.err" || code=$?; echo $code >"$name.code"; }
 up() { ip -o link show up | grep -o '^[0-9]*: [^:@]*' | sed 's/.* //' | grep -v '^lo$' | sort | xargs echo >"$1"; }
 ip link set lo up
 ip link add eth0 type veth peer name w-lan.5
