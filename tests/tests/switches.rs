@@ -1,45 +1,12 @@
 //! What becomes of flows, and of a flood, when rules are exchanged; and what rules cost. With real sockets between two
-//! namespaces.
+//! namespaces. User 952 is the airlock, whom `full_lab` lets out.
 
 use std::fs;
-use std::path::Path;
 
-use secai_tests::{Need, Tier, as_root, ran, require, top};
+use secai_tests::lab::{NEEDS, in_lab, rules};
+use secai_tests::{Tier, require, top};
 use secai_verifier::files::load_profile;
 use secai_verifier::network::compose::ruleset;
-
-const NEEDS: [Need; 6] = [
-    Need::Root,
-    Need::Program("nft"),
-    Need::Program("ip"),
-    Need::Program("nsenter"),
-    Need::Program("setpriv"),
-    Need::Program("python3"),
-];
-/// The airlock, whom `full_lab` lets out.
-const AIRLOCK: u32 = 952;
-
-/// A link between this namespace and another, `$far`; behind that one is every address of 1.86.0.0/16.
-const LAB: &str = r#"set -eu
-# Programs that every user may run.
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin
-ip link set lo up
-unshare --net sleep 120 & far=$!
-trap 'kill $far $(jobs -p) 2>/dev/null' EXIT
-until [ "$(readlink /proc/$far/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.02; done
-there() { nsenter --net=/proc/$far/ns/net "$@"; }
-as() { u=$1; shift; setpriv --reuid "$u" --regid "$u" --clear-groups "$@"; }
-await() { for i in $(seq 500); do [ -e "$1" ] && return; sleep 0.02; done; echo "no $1" >&2; exit 1; }
-ip link add leak0 type veth peer name far0 netns $far
-there ip link set lo up
-there ip address add 10.86.0.1/24 dev far0
-there ip link set far0 up
-there ip route add local 1.86.0.0/16 dev lo
-nft -f - <first
-ip address add 10.86.0.2/24 dev leak0
-ip link set leak0 up
-ip route add default via 10.86.0.1
-"#;
 
 /// Takes one connection, says so, and writes down what arrives in it until it ends or is silent for three seconds.
 const SERVER: &str = "
@@ -82,57 +49,33 @@ open('queued', 'w').write(str(sent))
 os._exit(0)
 ";
 
-fn rules(profile: &str, epoch: u32) -> String {
-    let (page, loopback) = load_profile(&top().join("manifests/policy"), profile).unwrap();
-    let tables = ["inet secure_ai", "netdev secure_ai_l2"].map(|it| format!("table {it}\ndelete table {it}\n"));
-    format!("{}{}", tables.concat(), ruleset(&page, &loopback, epoch, ["leak0"]))
-}
-
 /// What arrives of `before` and `after` where the rules are exchanged in between.
 fn talked(first: &str, second: &str) -> String {
-    let scratch = tempfile::tempdir().unwrap();
-    scripts(scratch.path(), first, second);
-    let script = format!(
-        "{LAB}
+    let files = [("first", first), ("second", second), ("server.py", SERVER), ("talker.py", TALKER)];
+    let script = "
 there python3 server.py 0 & server=$!
 await listens
-as {AIRLOCK} python3 talker.py & talker=$!
+as 952 python3 talker.py & talker=$!
 await said
 nft -f - <second
 touch exchanged
 wait $talker || true
-wait $server"
-    );
-    ran(as_root("unshare").args(["--net", "bash", "-c", &script]).current_dir(scratch.path())).good();
-    fs::read_to_string(scratch.path().join("arrived")).unwrap()
+wait $server";
+    fs::read_to_string(in_lab(&files, script).path().join("arrived")).unwrap()
 }
 
 /// How much of a megabyte arrives whose process has ended.
 fn left(first: &str) -> (usize, usize) {
-    let scratch = tempfile::tempdir().unwrap();
-    scripts(scratch.path(), first, "");
-    let script = format!(
-        "{LAB}
+    let files = [("first", first), ("server.py", SERVER), ("leaver.py", LEAVER)];
+    let script = "
 sysctl --quiet --write net.core.wmem_max=8388608 2>/dev/null || true
 there python3 server.py 0.5 & server=$!
 await listens
-as {AIRLOCK} python3 leaver.py
-wait $server"
-    );
-    ran(as_root("unshare").args(["--net", "bash", "-c", &script]).current_dir(scratch.path())).good();
+as 952 python3 leaver.py
+wait $server";
+    let scratch = in_lab(&files, script);
     let queued = fs::read_to_string(scratch.path().join("queued")).unwrap().parse().unwrap();
     (queued, fs::read(scratch.path().join("arrived")).unwrap().len())
-}
-
-fn scripts(folder: &Path, first: &str, second: &str) {
-    use std::os::unix::fs::PermissionsExt;
-    // Other users say here what they have done; it lies where every user may look.
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).unwrap();
-    for (name, text) in
-        [("first", first), ("second", second), ("server.py", SERVER), ("talker.py", TALKER), ("leaver.py", LEAVER)]
-    {
-        fs::write(folder.join(name), text).unwrap();
-    }
 }
 
 #[test]
@@ -158,9 +101,10 @@ fn what_is_sent_after_a_process_has_ended_arrives() {
     assert!(queued > 100_000, "{queued} bytes are no test");
     assert_eq!(arrived, queued);
     // Where each packet is let out by its user, what has none is lost.
-    let follows =
-        "\t\tmeta l4proto tcp ct state established ct mark @epoch meta mark set meta l4proto map @epoch_now accept\n";
-    let naive = ours.replace(follows, "").replace("ct state new meta skuid 952", "meta skuid 952");
+    let follows = "\t\ttcp flags & (syn | ack) != syn ct state established ct mark @epoch meta mark set meta l4proto map @epoch_now accept\n";
+    let naive = ours
+        .replace(follows, "")
+        .replace("tcp flags & (syn | ack) == syn ct state new meta skuid 952", "meta skuid 952");
     assert_eq!(ours.matches(follows).count(), 1);
     let (queued, arrived) = left(&naive);
     assert!(arrived < queued, "{arrived} of {queued}: the test sees no difference");
@@ -175,6 +119,8 @@ const SWITCHES: usize = 300;
 const QUIET: usize = 60;
 /// And so many with the careless way, which is to be caught.
 const CARELESS: usize = 20;
+/// The airlock's user.
+const AIRLOCK: u32 = 952;
 /// In the order of their numbers below.
 const PROFILES: [&str; 3] = ["offline_private", "research", "full_lab"];
 
@@ -271,13 +217,7 @@ struct Flooded {
 }
 
 fn flooded(flooders: &[(u8, u32, &str, &str)], times: usize, how: &str) -> Flooded {
-    let scratch = tempfile::tempdir().unwrap();
-    let folder = scratch.path();
-    scripts(folder, &rules("offline_private", 1), "");
-    for (name, text) in [("ear.py", EAR), ("flooder.py", FLOODER), ("switcher.py", SWITCHER)] {
-        fs::write(folder.join(name), text).unwrap();
-    }
-    fs::write(folder.join("now"), [0; 8]).unwrap();
+    let mut files: Vec<(String, String)> = Vec::new();
     for (number, profile) in PROFILES.iter().enumerate() {
         let (page, loopback) = load_profile(&top().join("manifests/policy"), profile).unwrap();
         // Two epochs that take turns are enough for these packets: none begins in one and goes on in another.
@@ -288,9 +228,8 @@ fn flooded(flooders: &[(u8, u32, &str, &str)], times: usize, how: &str) -> Flood
                 [("inet", "secure_ai", &rules[..second]), ("netdev", "secure_ai_l2", &rules[second..])]
             {
                 let name = format!("{number}-{family}-{epoch}");
-                fs::write(folder.join(&name), text).unwrap();
                 let whole = format!("table {family} {table}\ndelete table {family} {table}\n{text}");
-                fs::write(folder.join(name + "-whole"), whole).unwrap();
+                files.extend([(format!("{name}-whole"), whole), (name, text.to_owned())]);
             }
         }
     }
@@ -299,8 +238,7 @@ fn flooded(flooders: &[(u8, u32, &str, &str)], times: usize, how: &str) -> Flood
     };
     let starts: String = flooders.iter().map(start).collect();
     let script = format!(
-        "{LAB}
-chmod 666 now
+        "chmod 666 now
 there python3 ear.py & ear=$!
 await hears
 floods=
@@ -310,15 +248,19 @@ for flood in $floods; do wait $flood; done
 sleep 0.3
 wait $ear"
     );
-    ran(as_root("unshare").args(["--net", "bash", "-c", &script]).current_dir(folder)).good();
-    let read =
-        |name: &str| -> serde_json::Value { serde_json::from_slice(&fs::read(folder.join(name)).unwrap()).unwrap() };
+    let first = rules("offline_private", 1);
+    let mut given = vec![("first", first.as_str()), ("now", "\0\0\0\0\0\0\0\0")];
+    given.extend([("ear.py", EAR), ("flooder.py", FLOODER), ("switcher.py", SWITCHER)]);
+    given.extend(files.iter().map(|(name, text)| (name.as_str(), text.as_str())));
+    let folder = in_lab(&given, &script);
+    let file = |name: &str| fs::read(folder.path().join(name)).unwrap();
+    let read = |name: &str| -> serde_json::Value { serde_json::from_slice(&file(name)).unwrap() };
     let heard = read("seen");
     assert_eq!(heard["lost"], 0, "the ear hears everything");
     let mut flooded = Flooded { took_ms: serde_json::from_value(read("took")).unwrap(), ..Flooded::default() };
     flooded.took_ms.iter_mut().for_each(|seconds| *seconds *= 1000.0);
     for (at, &(who, uid, ..)) in flooders.iter().enumerate() {
-        let log = fs::read(folder.join(format!("sent-{who}"))).unwrap();
+        let log = file(&format!("sent-{who}"));
         let held: Vec<(u64, u64)> = (log.chunks_exact(16))
             .map(|two| {
                 (u64::from_ne_bytes(two[..8].try_into().unwrap()), u64::from_ne_bytes(two[8..].try_into().unwrap()))
@@ -405,13 +347,8 @@ fn what_rules_cost_a_packet_is_printed() {
     if !require(Tier::Test, &NEEDS) {
         return;
     }
-    let scratch = tempfile::tempdir().unwrap();
-    scripts(scratch.path(), "", &rules("full_lab", 1001));
-    for (name, text) in [("echo.py", ECHO), ("asker.py", ASKER)] {
-        fs::write(scratch.path().join(name), text).unwrap();
-    }
     let script = format!(
-        "{LAB}
+        "
 there python3 echo.py $((2 * {TURNS})) & await listens
 for turn in $(seq {TURNS}); do
     nft flush ruleset
@@ -421,7 +358,8 @@ for turn in $(seq {TURNS}); do
 done
 as 1000 python3 asker.py 1 >forbidden"
     );
-    ran(as_root("unshare").args(["--net", "bash", "-c", &script]).current_dir(scratch.path())).good();
+    let ours = rules("full_lab", 1001);
+    let scratch = in_lab(&[("first", ""), ("second", &ours), ("echo.py", ECHO), ("asker.py", ASKER)], &script);
     let figures = |name: &str| -> Vec<f64> {
         let text = fs::read_to_string(scratch.path().join(name)).unwrap();
         text.lines().map(|line| line.parse().unwrap()).collect()

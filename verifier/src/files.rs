@@ -13,7 +13,7 @@ use crate::audit::cosignature::CosignerKey;
 use crate::audit::python_hmac_chain::{KEY_BYTES, Key};
 use crate::layout::{BLOBS_DIR, CERTIFICATE_ENDING, CHAIN_KEY_ENDING, DIRS, PUBLIC_KEY_ENDING, ROLES};
 use crate::limits::{BUNDLE_FILES_MAX, TRUST_FILE_BYTES_MAX, TRUST_FILES_MAX};
-use crate::network::profile::{Loopback, PAGE_BYTES_MAX, Profile, ProfileError, is_profile_name};
+use crate::network::profile::{Loopback, PAGE_BYTES_MAX, Profile, ProfileError, Profiles, is_profile_name};
 use crate::openpgp::Certificate;
 use crate::refusal::Refusal;
 use crate::trust::{PublicKey, RolesFile, Trust, TrustError};
@@ -323,6 +323,30 @@ pub fn load_profile(directory: &Path, name: &str) -> Result<(Profile, Loopback),
     let loopback = Loopback::parse(&read(&path)?).map_err(fault(&path))?;
     Ok((profile, loopback))
 }
+
+/// Reads the pages of every profile, which must hold together, and that of loopback.
+pub fn load_profiles(directory: &Path) -> Result<(Profiles, Loopback), Fault> {
+    let folder = directory.join("profiles");
+    let fault = |source| Fault::Policy { path: folder.clone(), source };
+    let mut pages = Vec::new();
+    let mut loopback = None;
+    for entry in std::fs::read_dir(&folder).map_err(Fault::unreadable(&folder))? {
+        let name = entry.map_err(Fault::unreadable(&folder))?.file_name();
+        let Some(name) = name.to_str().and_then(|name| name.strip_suffix(".yml")) else { continue };
+        if pages.len() == PROFILES_MAX {
+            return Err(fault(ProfileError::Together(format!("there are more than {PROFILES_MAX}"))));
+        }
+        let (page, of_loopback) = load_profile(directory, name)?;
+        pages.push(page);
+        loopback = Some(of_loopback);
+    }
+    let profiles = Profiles::new(pages).map_err(fault)?;
+    let none = || fault(ProfileError::Together("there is none".to_owned()));
+    Ok((profiles, loopback.ok_or_else(none)?))
+}
+
+/// A person can choose among few; more are no policy of ours.
+const PROFILES_MAX: usize = 16;
 
 /// Reads any file up to a limit.
 pub fn load(path: &Path, limit: u64) -> Result<Result<Vec<u8>, u64>, Fault> {

@@ -8,6 +8,7 @@
 //! ```
 //! The way up and the way down meet in the profile alone: the prover never sees what was composed, only nft's text.
 
+pub mod bind;
 pub mod compose;
 pub mod implications;
 pub mod links;

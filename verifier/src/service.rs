@@ -4,6 +4,7 @@
 //! [`Services`] are pages that hold together: no user, socket or name is two services'.
 
 use crate::audit::kind;
+use crate::tar;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +18,8 @@ pub const SERVICE_UID_MIN: u32 = 900;
 pub const SERVICE_UID_MAX: u32 = 999;
 /// Whom a service's users, and only they, begin with.
 const USER_PREFIX: &str = "secure-ai-";
+/// Whom those run as that change what only root may; the unit takes away the rest of what root may.
+const ROOT: (&str, u32) = ("root", 0);
 /// `sun_path`, without its end.
 const SOCKET_PATH_MAX: usize = 107;
 /// No service may need more than this, the inference worker aside, which has no page yet.
@@ -83,6 +86,9 @@ pub struct Service {
     /// The kinds of audit entries that this service may have recorded.
     #[serde(default)]
     pub audit: BTreeSet<String>,
+    /// What lies on the device for it besides files that carry its name: absolute, below `/usr`.
+    #[serde(default)]
+    pub files: BTreeSet<String>,
     /// What it may use (`MemoryMax=`).
     pub memory: Memory,
     /// What `systemd-analyze security` may give its unit at most.
@@ -223,9 +229,22 @@ impl Service {
         Ok(service)
     }
 
+    /// Does it run as root? Then its user is no sign of it: others are root too.
+    pub fn is_root(&self) -> bool {
+        (self.user.as_str(), self.uid) == ROOT
+    }
+
     /// May this user ask this? Who is not named may not.
     pub fn may(&self, request: &str, uid: u32) -> bool {
         self.callers.get(request).is_some_and(|uids| uids.iter().any(|it| it.contains(uid)))
+    }
+
+    /// Does this file of the device belong to it? Its page says so, or a part of the path is called `secure-ai-NAME`
+    /// and an ending (`.service`, `@.service`, `.conf`, `.service.d`).
+    pub fn owns(&self, path: &str) -> bool {
+        let own = format!("{USER_PREFIX}{}", self.name);
+        let is_named = |part: &str| part.strip_prefix(&own).is_some_and(|rest| rest.starts_with(['.', '@']));
+        self.files.contains(path) || path.split('/').any(is_named)
     }
 
     fn validate(&self) -> Result<(), ServiceError> {
@@ -242,17 +261,23 @@ impl Service {
             return wrong("about", "not one line".into());
         }
         let own = format!("{USER_PREFIX}{name}");
-        if self.user != own {
+        let is_root = self.is_root();
+        if !is_root && self.user != own {
             return wrong("user", format!("is not {own}"));
         }
         if self.unit != format!("{own}.service") {
             return wrong("unit", format!("is not {own}.service"));
         }
-        let starter = if self.socket.is_some() { "socket" } else { "timer" };
+        // A privileged service without a socket has to have run before anything else: it is enabled itself.
+        let starter = match (&self.socket, is_root) {
+            (Some(_), _) => "socket",
+            (None, true) => "service",
+            (None, false) => "timer",
+        };
         if self.started_by != format!("{own}.{starter}") {
             return wrong("started_by", format!("is not {own}.{starter}"));
         }
-        if !(SERVICE_UID_MIN..=SERVICE_UID_MAX).contains(&self.uid) {
+        if !is_root && !(SERVICE_UID_MIN..=SERVICE_UID_MAX).contains(&self.uid) {
             return wrong("uid", format!("{} is not from {SERVICE_UID_MIN} to {SERVICE_UID_MAX}", self.uid));
         }
         match &self.socket {
@@ -282,6 +307,10 @@ impl Service {
         if !self.entries.is_empty() && name != WRITER {
             return wrong("entries", "belongs on the audit daemon's page".into());
         }
+        let below_usr = |path: &str| path.strip_prefix("/usr/").is_some_and(|rest| tar::check_path(rest).is_ok());
+        if let Some(path) = self.files.iter().find(|path| !below_usr(path)) {
+            return wrong("files", format!("`{path}` is no path below /usr"));
+        }
         Ok(())
     }
 }
@@ -309,7 +338,8 @@ impl Services {
             for first in &pages[..at] {
                 let of = |page: &Service| -> [(&'static str, String); 2] {
                     // User, unit and socket follow from the name.
-                    [("name", page.name.clone()), ("uid", page.uid.to_string())]
+                    let uid = if page.is_root() { format!("root, as {}", page.name) } else { page.uid.to_string() };
+                    [("name", page.name.clone()), ("uid", uid)]
                 };
                 if let Some((key, value)) = of(first).into_iter().zip(of(second)).find(|(a, b)| a == b).map(|it| it.0) {
                     let (first, second) = (first.name.clone(), second.name.clone());
@@ -330,14 +360,20 @@ impl Services {
         self.0.iter().find(|page| page.name == name)
     }
 
-    /// The page of the service that runs as this user.
+    /// The page of the service that has this user to itself.
     pub fn of_user(&self, uid: u32) -> Option<&Service> {
-        self.0.iter().find(|page| page.uid == uid)
+        self.0.iter().find(|page| page.uid == uid && !page.is_root())
+    }
+
+    /// The service that this user is when it has this kind recorded. Root is whichever may.
+    pub fn who_records(&self, uid: u32, kind: &str) -> Option<&Service> {
+        let roots = || self.0.iter().find(|page| page.uid == uid && page.is_root() && page.audit.contains(kind));
+        self.of_user(uid).or_else(roots)
     }
 
     /// May this user have this kind recorded by asking for it? What the writer notes of itself nobody may.
     pub fn may_append(&self, uid: u32, kind: &str) -> bool {
-        let as_service = || self.of_user(uid).is_some_and(|page| page.audit.contains(kind));
+        let as_service = || self.who_records(uid, kind).is_some_and(|page| page.audit.contains(kind));
         let people = || self.named(WRITER).and_then(|page| page.entries.get(kind));
         !is_the_writers(kind) && (as_service() || people().is_some_and(|uids| uids.iter().any(|it| it.contains(uid))))
     }
@@ -438,6 +474,10 @@ security: 1.2
             ("memory: 128M", "memory: 128M\nmemory: 128M", "duplicate"),
             ("name: audit", "name: Audit", "lower-case"),
             ("about: writes", "about: ''", "one line"),
+            ("memory:", "files: [/etc/x]\nmemory:", "no path below /usr"),
+            ("memory:", "files: [usr/lib/x]\nmemory:", "no path below /usr"),
+            ("memory:", "files: [/usr/../x]\nmemory:", "no path below /usr"),
+            ("memory:", "files: [/usr/]\nmemory:", "no path below /usr"),
         ] {
             assert!(AUDIT.contains(from), "{from}");
             let error = Service::parse(AUDIT.replacen(from, to, 1).as_bytes()).unwrap_err().to_string();
@@ -453,6 +493,26 @@ security: 1.2
         }
         assert!(matches!(Service::parse(&[b' '; PAGE_BYTES_MAX + 1]), Err(ServiceError::TooLarge(_))));
         assert!(Service::parse(b"\xff").is_err());
+    }
+
+    #[test]
+    fn files_belong_to_the_service_that_names_them_or_is_named_by_them() {
+        let page = page(&AUDIT.replace("memory:", "files: [/usr/lib/sysctl.d/60-x.conf]\nmemory:"));
+        let units = "/usr/lib/systemd/system";
+        for (path, owned) in [
+            (format!("{units}/secure-ai-audit.service"), true),
+            (format!("{units}/secure-ai-audit@.service"), true),
+            (format!("{units}/secure-ai-audit.service.d/more.conf"), true),
+            ("/usr/lib/sysusers.d/secure-ai-audit.conf".into(), true),
+            ("/usr/lib/sysctl.d/60-x.conf".into(), true),
+            ("/usr/lib/sysctl.d/60-y.conf".into(), false),
+            (format!("{units}/secure-ai-audit-more.service"), false),
+            (format!("{units}/secure-ai-auditor.service"), false),
+            (format!("{units}/secure-ai-witness.service"), false),
+            ("/usr/lib/sysusers.d/secure-ai.conf".into(), false),
+        ] {
+            assert_eq!(page.owns(&path), owned, "{path}");
+        }
     }
 
     #[test]

@@ -10,10 +10,10 @@
 //! Several requests may be under way on one connection: a reply carries the `id` of its request, and replies to
 //! `async` kinds overtake those to `sync` kinds.
 
-use crate::PACKET_BYTES_MAX;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+pub use crate::packet::{PacketError, from_packet, to_packet};
 pub use secai_verifier::audit::kind;
 
 /// Where the service listens.
@@ -165,37 +165,6 @@ pub enum Why {
     Needed,
     /// The queue is full, or the writer is ending: ask again later.
     Busy,
-}
-
-/// A packet that is no request or reply.
-#[derive(Debug, thiserror::Error)]
-pub enum PacketError {
-    /// Above [`PACKET_BYTES_MAX`].
-    #[error("the packet has more than {PACKET_BYTES_MAX} bytes")]
-    TooLong,
-    /// Not of the form.
-    #[error("the packet is malformed")]
-    Malformed(#[from] serde_json::Error),
-}
-
-/// The packet of a value.
-///
-/// # Errors
-/// [`PacketError::TooLong`].
-pub fn to_packet<T: Serialize>(value: &T) -> Result<Vec<u8>, PacketError> {
-    let packet = serde_json::to_vec(value)?;
-    if packet.len() > PACKET_BYTES_MAX { Err(PacketError::TooLong) } else { Ok(packet) }
-}
-
-/// The value of a packet.
-///
-/// # Errors
-/// [`PacketError`].
-pub fn from_packet<'a, T: Deserialize<'a>>(packet: &'a [u8]) -> Result<T, PacketError> {
-    if packet.len() > PACKET_BYTES_MAX {
-        return Err(PacketError::TooLong);
-    }
-    Ok(serde_json::from_slice(packet)?)
 }
 
 #[cfg(test)]

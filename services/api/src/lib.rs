@@ -4,6 +4,8 @@
 //! packets and packets into values. Who may ask what is decided by the service, from the kernel's word on who asks.
 
 pub mod audit;
+pub mod packet;
+pub mod profiles;
 
 /// The page of each service: who may ask it what.
 pub use secai_verifier::service;

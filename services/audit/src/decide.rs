@@ -7,7 +7,7 @@ use secai_api::audit::{Append, Prune, Range, Request, Why};
 use secai_verifier::audit::SEGMENT_ENTRIES;
 use secai_verifier::audit::kind::{self, Class, Kind, Traces};
 use secai_verifier::audit::payload::PAYLOAD_BYTES_MAX;
-use secai_verifier::service::Services;
+use secai_verifier::service::{Service, Services};
 
 /// How the chain stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -66,10 +66,11 @@ pub fn decide(services: &Services, uid: u32, request: &Request, standing: Standi
         // A stranger learns nothing about kinds.
         return Err((Why::NotAllowed, format!("user {uid} may not ask for this")));
     }
-    let asker = || (name_of(services, uid), uid);
+    let asker = || (name_of(services.of_user(uid), uid), uid);
     match request {
         Request::Append(append) => {
-            let (pending, class) = entry(append, asker())?;
+            let writer = name_of(services.who_records(uid, &append.kind), uid);
+            let (pending, class) = entry(append, (writer, uid))?;
             let first = FIRST_OF_ALL.iter().any(|prefix| pending.kind.starts_with(prefix));
             if standing.low && !first {
                 return Err((Why::DiskFull, "too little room is left on the disk of the chain".to_owned()));
@@ -105,8 +106,8 @@ fn may_ask(services: &Services, request: &str, uid: u32) -> bool {
 }
 
 /// How an entry names a user.
-fn name_of(services: &Services, uid: u32) -> String {
-    match (services.of_user(uid), uid) {
+fn name_of(service: Option<&Service>, uid: u32) -> String {
+    match (service, uid) {
         (Some(page), _) => page.name.clone(),
         (None, 0) => "root".to_owned(),
         (None, _) => "person".to_owned(),

@@ -153,6 +153,80 @@ kinds! {
         /// The unit.
         unit: String,
     }
+    ProfileRequested "profile.requested" Sync None "somebody confirmed another profile, or one ended by itself" {
+        /// `person`, `operator`, `expiry` or `fault`.
+        by: String,
+        /// Normal form of the rules that are to hold.
+        digest: Digest,
+        /// The profile before.
+        from: String,
+        /// Where it was confirmed; empty where nobody was asked.
+        terminal: String,
+        /// The profile to be.
+        to: String,
+        /// Who asked.
+        uid: u64,
+    }
+    ProfileApplied "profile.applied" Sync None "a profile holds" {
+        /// As in the request; `boot` where the device or the service began with it.
+        by: String,
+        /// Normal form of the rules that hold.
+        digest: Digest,
+        /// The profile before.
+        from: String,
+        /// The profile that holds.
+        to: String,
+    }
+    ProfileRefused "profile.refused" Async None "another profile was refused" {
+        /// As the answer names it.
+        reason: String,
+        /// The profile that was asked for.
+        to: String,
+        /// Who asked.
+        uid: u64,
+        /// Requests of this user that were refused since the last entry about him, without one of their own.
+        unnamed: u64,
+    }
+    ProfileFailed "profile.failed" Sync None "a change of the profile failed on its way" {
+        /// The profile before.
+        from: String,
+        /// The profile that holds now.
+        holds: String,
+        /// In which step.
+        step: String,
+        /// The profile that was to be.
+        to: String,
+        /// Why, in words.
+        why: String,
+    }
+    ProfileInterrupted "profile.interrupted" Sync None "the service ended in the middle of a change" {
+        /// The profile before.
+        from: String,
+        /// The last step that had begun.
+        step: String,
+        /// The profile that was to be.
+        to: String,
+    }
+    ProfileRestored "profile.restored" Async None "rules were not those of the profile, and were loaded again" {
+        /// Program that changed them, as the kernel names it; empty where it does not.
+        by: String,
+        /// What was wrong with them, in words.
+        found: String,
+        /// The profile that holds.
+        profile: String,
+    }
+    DnsChecked "dns.checked" Sync None "whether names are asked for anywhere was looked at" {
+        /// Findings.
+        findings: u64,
+        /// The profile that held.
+        profile: String,
+        /// Canary packets that the rules refused and counted.
+        refused: u64,
+        /// Canary packets that were sent.
+        sent: u64,
+        /// `clean`, `leak` or `unclear`.
+        verdict: String,
+    }
     Note "owner.note" Sync OfAPerson "a person wrote a remark" {
         /// Bytes of the remark.
         bytes: u64,

@@ -6,7 +6,7 @@ use crate::digest::Digest;
 /// What stands for the mark of this profile's flows.
 const MARK: u32 = 0;
 /// What stands for the link.
-const LINK: &str = "LINK";
+pub const LINK: &str = "LINK";
 
 /// Masked: what counters counted, the mark, names of links and their chains (of equal ones there is one). Sorted: what
 /// the kernel keeps in no order.

@@ -1,7 +1,7 @@
 //! What becomes of one packet by these rules: for tests that send it, and compare.
 
 use super::model::{Fate, Model, ModelError, begin, distinctions};
-use super::packets::{Axis, Distinctions, OTHER, OUTSIDE, Space, WHOLE};
+use super::packets::{Axis, BEGINS, Distinctions, OTHER, OUTSIDE, Space, WHOLE};
 use super::rules::{EPOCH, ETHER_IPV4, ETHER_IPV6, Elements, Field, Hook, Ruleset};
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -9,7 +9,9 @@ use std::rc::Rc;
 /// A packet, as far as rules look at it. It begins a flow, and has no mark of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packet {
-    /// The type of its frame.
+    /// The type that its sender calls it: by this one rules read its headers.
+    pub called: u64,
+    /// The type of its frame on the wire.
     pub ether: u64,
     /// Where it goes, if that is IP.
     pub to: Option<IpAddr>,
@@ -23,6 +25,8 @@ pub struct Packet {
     pub hops: u64,
     /// Is it a later fragment?
     pub later: bool,
+    /// Is it a SYN without ACK?
+    pub begins: bool,
     /// Does conntrack keep no flow for it? So it is with some of ICMPv6.
     pub untracked: bool,
     /// Whose socket it is from.
@@ -44,9 +48,10 @@ pub fn leaves(ruleset: &Ruleset, link: &str, packet: &Packet) -> Result<(bool, S
     match packet.to {
         Some(IpAddr::V4(to)) => known.v4.push(vec![(to.to_bits(), to.to_bits())]),
         Some(IpAddr::V6(to)) => known.v6.push(vec![(to.to_bits(), to.to_bits())]),
-        None => known.spans.push((Field::EtherType, one(packet.ether))),
+        None => {}
     }
     for (field, value) in [
+        (Field::EtherType, packet.ether),
         (Field::L4Proto, packet.protocol),
         (Field::UdpSport, packet.ports.0),
         (Field::AnyDport, packet.ports.1),
@@ -60,13 +65,14 @@ pub fn leaves(ruleset: &Ruleset, link: &str, packet: &Packet) -> Result<(bool, S
     let to = match packet.to {
         Some(IpAddr::V4(to)) => space.to_v4(&[(to.to_bits(), to.to_bits())]),
         Some(IpAddr::V6(to)) => space.to_v6(&[(to.to_bits(), to.to_bits())]),
-        None if packet.ether == ETHER_IPV4 || packet.ether == ETHER_IPV6 => {
+        None if packet.called == ETHER_IPV4 || packet.called == ETHER_IPV6 => {
             return Err("a packet of IP goes to an address".to_owned());
         }
-        None => space.ether(&one(packet.ether)),
+        None => !(space.v4() | space.v6()),
     };
     let mut it = space.all().only(Axis::To, to).only(Axis::Link, OUTSIDE);
     for (axis, value) in [
+        (Axis::Wire, packet.ether),
         (Axis::L4, packet.protocol),
         (Axis::Sport, packet.ports.0),
         (Axis::Dport, packet.ports.1),
@@ -78,6 +84,7 @@ pub fn leaves(ruleset: &Ruleset, link: &str, packet: &Packet) -> Result<(bool, S
     }
     let state = if packet.untracked { 1 << 4 } else { 1 << 3 };
     it = it.only(Axis::Mark, OTHER).only(Axis::FlowMark, OTHER).only(Axis::State, state);
+    it = it.only(Axis::Begin, if packet.begins { BEGINS } else { !BEGINS });
     it = it.only(Axis::Part, if packet.later { !WHOLE } else { WHOLE });
     let epoch = match ruleset.inet.sets.get(EPOCH) {
         Some(Elements::Marks(marks)) if marks.len() == 1 => marks.first().copied(),

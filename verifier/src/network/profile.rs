@@ -68,6 +68,8 @@ pub struct Leave {
     pub uid: u32,
     /// Ports of TCP, to public addresses only.
     pub ports: Ports,
+    /// The unit that runs as this user: on where it may leave, off in the strictest profile.
+    pub unit: String,
 }
 
 /// Ports of TCP; those of DNS are never among them.
@@ -125,6 +127,8 @@ impl LinkNeed {
 
 /// systemd-networkd, whose user is fixed before the package is configured.
 pub const DHCP_UID: u32 = 953;
+/// Its unit.
+pub const DHCP_UNIT: &str = "systemd-networkd.service";
 
 /// Which units run.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -199,6 +203,23 @@ impl Profile {
         Ok(profile)
     }
 
+    /// Does it let out nothing that the other does not?
+    pub fn is_within(&self, other: &Self) -> bool {
+        let covers = |spans: &[Span], one: &Span| spans.iter().any(|it| it.0 <= one.0 && one.1 <= it.1);
+        let leave_is_within = |leave: &Leave| {
+            let of_user = other.leaves.iter().filter(|it| it.uid == leave.uid);
+            let theirs: Vec<Span> = of_user.flat_map(|it| it.ports.spans()).collect();
+            leave.ports.spans().iter().all(|span| covers(&theirs, span))
+        };
+        self.link.is_subset(&other.link) && self.leaves.iter().all(leave_is_within)
+    }
+
+    /// Units that it needs so that what may leave can, and no others that could.
+    fn network_units(&self) -> BTreeSet<&str> {
+        let dhcp = self.link.contains(&LinkNeed::Dhcp).then_some(DHCP_UNIT);
+        self.leaves.iter().map(|leave| leave.unit.as_str()).chain(dhcp).collect()
+    }
+
     /// Does nothing at all leave?
     pub fn is_closed(&self) -> bool {
         self.leaves.is_empty() && self.link.is_empty()
@@ -238,6 +259,12 @@ impl Profile {
         if let Some(unit) = self.units.on.intersection(&self.units.off).next() {
             return wrong("units", format!("`{unit}` is on and off"));
         }
+        if let Some(unit) = self.units.on.union(&self.units.off).find(|unit| !is_unit_name(unit)) {
+            return wrong("units", format!("`{unit}` is no name of a unit"));
+        }
+        if let Some(unit) = self.network_units().into_iter().find(|unit| !self.units.on.contains(*unit)) {
+            return wrong("units", format!("`{unit}` may leave, and is not on"));
+        }
         if self.expires_after_minutes == Some(0) {
             return wrong("expires_after_minutes", "at once is never".into());
         }
@@ -250,6 +277,18 @@ pub fn is_profile_name(text: &str) -> bool {
     text.starts_with(|it: char| it.is_ascii_lowercase())
         && text.bytes().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit() || it == b'_')
 }
+
+/// A name of a unit, as systemd has it: no path, no option.
+fn is_unit_name(text: &str) -> bool {
+    let known = [".service", ".socket", ".timer", ".path"];
+    text.len() <= UNIT_NAME_BYTES_MAX
+        && known.iter().any(|ending| text.strip_suffix(ending).is_some_and(|stem| !stem.is_empty()))
+        && !text.starts_with(['-', '.'])
+        && text.bytes().all(|it| it.is_ascii_alphanumeric() || b"@:_.-".contains(&it))
+}
+
+/// systemd's own bound.
+const UNIT_NAME_BYTES_MAX: usize = 255;
 
 fn seen_once(leaves: &[Leave], user: &str) -> bool {
     leaves.iter().filter(|it| it.user == user).count() == 1
@@ -282,7 +321,13 @@ impl Profiles {
         }
         let units = |page: &Profile| -> BTreeSet<String> { page.units.on.union(&page.units.off).cloned().collect() };
         let all: BTreeSet<String> = profiles.values().flat_map(units).collect();
+        // Whoever may leave in one profile does not run in one where he may not.
+        let capable: BTreeSet<&str> = profiles.values().flat_map(Profile::network_units).collect();
         for page in profiles.values() {
+            let own = page.network_units();
+            if let Some(unit) = capable.iter().find(|unit| page.units.on.contains(**unit) && !own.contains(**unit)) {
+                return together(format!("`{unit}` can use a network, and is on in `{}`, where it may not", page.name));
+            }
             if let Some(unit) = all.difference(&units(page)).next() {
                 return together(format!("`{}` says neither on nor off of `{unit}`", page.name));
             }

@@ -1,6 +1,6 @@
 //! Frames that a process writes itself.
 
-use super::packets::{FAR, NEAR, NEAR4, UDP, datagram, framed, header4, header6};
+use super::packets::{FAR, NEAR, NEAR4, NEAR6, UDP, datagram, framed, header4, header6};
 use super::send::set;
 use super::vectors::Shot;
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -77,6 +77,14 @@ pub fn frame(shot: Shot, way: Way, ether: u16, mark: u32) -> io::Result<()> {
         _ => [shot.mark(), vec![0; 46]].concat(),
     };
     send_frame(shot, way, ether, mark, &packet)
+}
+
+/// A router is solicited, and the sender says that this is IPv6; the type on the wire is another.
+pub fn frame_called_discovery(shot: Shot, wire: u16) -> io::Result<()> {
+    let asked = [&[133, 0, 0, 0, 0, 0, 0, 0][..], &shot.mark()].concat();
+    let header = [&[0x60, 0, 0, 0, 0, asked.len() as u8, 58, 255][..], &NEAR6.octets(), &shot.v6().octets()].concat();
+    let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
+    socket.send_to(&framed(wire, &[header, asked].concat()), &far(shot.link, 0x86dd)?).map(drop)
 }
 
 /// A datagram of IPv4 between these ports.

@@ -252,7 +252,7 @@ fn capable_sockets(all: &mut Table) {
 
 /// Frames that a process writes itself.
 fn written(all: &mut Table) {
-    use frames::{Way, frame, frame_of_ports};
+    use frames::{Way, frame, frame_called_discovery, frame_of_ports};
     let mut add = |name, may, fire: Fire| all.add(Through::Frame, name, ROOT, may, fire);
     let never = May::Never;
     add("frame of IPv4", never, |it| frame(it, Way::Queued, 0x0800, 0));
@@ -270,6 +270,7 @@ fn written(all: &mut Table) {
     add("frame of 802.1X", never, |it| frame(it, Way::Queued, 0x888e, 0));
     add("frame of a type of nobody's", never, |it| frame(it, Way::Queued, 0x88b5, 0));
     add("frame with a length for its type", never, |it| frame(it, Way::Queued, 0x0020, 0));
+    add("frame of a type of nobody's, called neighbour discovery", never, |it| frame_called_discovery(it, 0x88b5));
     add("frame of 802.3's own kind", never, |it| frame(it, Way::Cooked, 0x0004, 0));
     add("frame by AF_XDP", May::Beside("CAP_NET_RAW"), xdp::frame);
 
