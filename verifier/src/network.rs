@@ -14,6 +14,7 @@ pub mod implications;
 pub mod links;
 mod model;
 pub mod normal;
+pub mod one;
 mod packets;
 pub mod parse;
 mod print;

@@ -4,10 +4,15 @@
 //! could not be seen at all) and once under the rules, and compares what arrives with the profile's page. Nothing
 //! reaches the device's own links.
 
+mod frames;
 mod judge;
+mod kernel;
 mod lab;
+mod links;
+mod packets;
 mod send;
 mod vectors;
+mod xdp;
 
 use crate::failure::{Failure, NO};
 use crate::output::Output;
@@ -22,8 +27,11 @@ use secai_verifier::network::compose::ruleset;
 use secai_verifier::network::parse::TEXT_BYTES_MAX;
 use secai_verifier::network::profile::STRICTEST;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::thread;
+use vectors::May;
 
 /// Words of the command line.
 #[derive(Args)]
@@ -52,43 +60,62 @@ impl Arguments {
             None => ruleset(&profile, &loopback, epoch()?, [LINK]).to_string(),
         };
         let vectors = vectors::all();
-        let without = round(None, &vectors)?;
-        let with = round(Some(&rules), &vectors)?;
+        // Each in namespaces of its own: both at once.
+        let (without, with) = thread::scope(|scope| {
+            let without = scope.spawn(|| round(None, &vectors));
+            let with = round(Some(&rules), &vectors);
+            (without.join().unwrap_or_else(|_| Err(LabError::ended())), with)
+        });
+        let (without, with) = (without?, with?);
         let found = judge(&vectors, &profile, &without, &with);
-        let mut counts = [0; 6];
+        let mut counts = [0; 7];
         for (at, (vector, found)) in vectors.iter().zip(&found).enumerate() {
-            let frames = with.seen.get(at).copied().unwrap_or(0);
-            let why = match found {
-                Found::Missing => without.tried.get(at).and_then(Option::as_ref).map(ToString::to_string),
+            let frames = with.seen.get(at).map_or(0, Vec::len);
+            let why = match (found, vector.may) {
+                (Found::Missing, _) => without.tried.get(at).and_then(Option::as_ref).map(ToString::to_string),
+                (Found::Beside, May::Beside(needs)) => Some(format!("known to pass beside: needs {needs}")),
                 _ => None,
             };
+            let bytes: Vec<String> = without
+                .seen
+                .get(at)
+                .map_or(&[][..], Vec::as_slice)
+                .iter()
+                .take(FRAMES_SHOWN)
+                .map(|it| hex(it))
+                .collect();
             counts[*found as usize] += 1;
             output.line(
                 || {
                     let why = why.as_ref().map_or_else(String::new, |why| format!(": {why}"));
                     format!("{:<8} user {:<5} {}{why}", word(*found), vector.uid, vector.name)
                 },
-                || json!({"vector": vector.name, "uid": vector.uid, "capable": vector.capable, "found": word(*found), "frames": frames, "why": why}),
+                || json!({
+                    "vector": vector.name, "way": vector.way(), "uid": vector.uid, "capable": vector.capable, "by": vector.by.word(),
+                    "found": word(*found), "frames": frames, "without_rules": bytes, "why": why,
+                }),
             )?;
         }
         // In the strictest profile not even the link's own words leave.
         let silent = !profile.is_closed() || with.others.is_empty();
         let count = |found: Found| counts[found as usize];
+        let ways = vectors.iter().zip(&found).filter(|(_, found)| **found != Found::Missing);
+        let ways = ways.map(|(vector, _)| vector.way()).collect::<BTreeSet<_>>().len();
         let blind = count(Found::Blind) > 0 || without.others.is_empty();
         let bad = count(Found::Leaks) + count(Found::Lost) > 0 || !silent;
         output.line(
             || {
                 format!(
-                    "{}: {} vectors: {} stay, {} leave as the profile says, {} leak, {} are lost, {} not seen without rules, {} not possible here\nother frames: {} without rules, {} with them",
+                    "{}: {} vectors, {ways} ways: {} stay, {} leave as the profile says, {} leak, {} pass beside, {} are lost, {} not seen without rules, {} not possible here\nother frames: {} without rules, {} with them",
                     if bad { "not as the profile says" } else if blind { "blind" } else { "as the profile says" },
-                    found.len(), count(Found::Stays), count(Found::Leaves), count(Found::Leaks), count(Found::Lost),
+                    found.len(), count(Found::Stays), count(Found::Leaves), count(Found::Leaks), count(Found::Beside), count(Found::Lost),
                     count(Found::Blind), count(Found::Missing), without.others.len(), with.others.len(),
                 )
             },
             || {
                 json!({
                     "profile": self.profile, "vectors": found.len(), "stays": count(Found::Stays), "leaves": count(Found::Leaves),
-                    "leaks": count(Found::Leaks), "lost": count(Found::Lost), "blind": count(Found::Blind),
+                    "ways": ways, "leaks": count(Found::Leaks), "beside": count(Found::Beside), "lost": count(Found::Lost), "blind": count(Found::Blind),
                     "missing": count(Found::Missing), "others_without_rules": without.others, "others": with.others,
                 })
             },
@@ -109,7 +136,15 @@ fn word(found: Found) -> &'static str {
         Found::Leaves => "leaves",
         Found::Stays => "stays",
         Found::Lost => "LOST",
+        Found::Beside => "BESIDE",
     }
+}
+
+/// So many frames of a vector are shown, with `--json`, as they were without rules.
+const FRAMES_SHOWN: usize = 4;
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A mark that nobody guesses.

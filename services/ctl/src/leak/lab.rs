@@ -2,12 +2,14 @@
 //!
 //! Namespaces belong to threads here, and end with them. Nothing is connected to any other: no route leads out.
 
-use super::send::{FAR, NEAR, NEAR4, NEAR6};
+use super::packets::{FAR, NEAR, NEAR4, NEAR6};
 use super::vectors::{Shot, Vector};
 use rustix::process::{Gid, Uid};
-use rustix::thread::{CapabilitySet, UnshareFlags, unshare_unsafe};
+use rustix::thread::{CapabilitySet, LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 use socket2::{Domain, Protocol, Socket, Type};
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
@@ -15,6 +17,8 @@ use std::time::{Duration, Instant};
 
 /// The name of the near end.
 pub const LINK: &str = "leak0";
+/// The name of the far end.
+pub const FAR_LINK: &str = "far0";
 /// What is still on its way when the last vector was tried; and a link that is up asks for routers after a second.
 const SETTLE: Duration = Duration::from_millis(1500);
 /// Larger than any frame on this link.
@@ -31,6 +35,13 @@ pub enum LabError {
     Program(&'static str, String),
 }
 
+impl LabError {
+    /// Of a thread that is not there any more.
+    pub fn ended() -> Self {
+        Self::Cannot("go on", io::Error::other("a thread has ended"))
+    }
+}
+
 fn cannot(what: &'static str) -> impl FnOnce(io::Error) -> LabError {
     move |source| LabError::Cannot(what, source)
 }
@@ -40,8 +51,8 @@ fn cannot(what: &'static str) -> impl FnOnce(io::Error) -> LabError {
 pub struct Round {
     /// For each vector why it could not be tried, or nothing.
     pub tried: Vec<Option<io::Error>>,
-    /// How many frames of each arrived.
-    pub seen: Vec<usize>,
+    /// The frames of each that arrived.
+    pub seen: Vec<Vec<Vec<u8>>>,
     /// Types of other frames, each as often as it arrived: what links say by themselves.
     pub others: Vec<u16>,
 }
@@ -53,7 +64,7 @@ pub struct Round {
 pub fn round(rules: Option<&str>, vectors: &[Vector]) -> Result<Round, LabError> {
     thread::scope(|scope| {
         let near = scope.spawn(|| near(rules, vectors));
-        near.join().unwrap_or_else(|_| Err(LabError::Cannot("go on", io::Error::other("a thread has ended"))))
+        near.join().unwrap_or_else(|_| Err(LabError::ended()))
     })
 }
 
@@ -66,7 +77,7 @@ fn near(rules: Option<&str>, vectors: &[Vector]) -> Result<Round, LabError> {
         let done = is_ready.recv().map_err(|_| io::Error::other("it has ended")).map_err(cannot("listen"));
         let tried = done.and_then(|far| {
             link(far, rules)?;
-            let tried = vectors.iter().zip(0..).map(|(vector, number)| fire(vector, number)).collect();
+            let tried = vectors.iter().zip(0..).map(|(vector, number)| fire(vector, number, far)).collect();
             thread::sleep(SETTLE);
             tried
         });
@@ -74,13 +85,13 @@ fn near(rules: Option<&str>, vectors: &[Vector]) -> Result<Round, LabError> {
         let _ = end.send(());
         let heard = ear.join().unwrap_or_else(|_| Err(cannot("listen")(io::Error::other("it has ended"))));
         let (tried, heard) = (tried?, heard?);
-        let mut round = Round { tried, seen: vec![0; vectors.len()], others: Vec::new() };
+        let mut round = Round { tried, seen: vec![Vec::new(); vectors.len()], others: Vec::new() };
         let needles: Vec<Vec<Vec<u8>>> =
-            (0..).zip(vectors).map(|(number, _)| Shot { number, link: 0 }.needles()).collect();
+            (0..).zip(vectors).map(|(number, _)| Shot { number, link: 0, far: 0 }.needles()).collect();
         for frame in heard {
             let has = |needle: &Vec<u8>| frame.windows(needle.len()).any(|part| part == needle.as_slice());
             match needles.iter().position(|needles| needles.iter().any(has)) {
-                Some(vector) => round.seen[vector] += 1,
+                Some(vector) => round.seen[vector].push(frame),
                 None => {
                     round.others.push(frame.get(12..14).map_or(0, |ether| u16::from_be_bytes([ether[0], ether[1]])))
                 }
@@ -95,6 +106,42 @@ fn own_network() -> Result<(), LabError> {
     // SAFETY: a network namespace of its own takes neither.
     let done = unsafe { unshare_unsafe(UnshareFlags::NEWNET) };
     done.map_err(|error| cannot("make a network namespace: is this root?")(error.into()))
+}
+
+/// In the network namespace of another thread, until `act` has ended. Only root gets there.
+pub fn in_network_of<T: Send>(thread: i32, act: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    joined(|| {
+        let there = File::open(format!("/proc/{thread}/ns/net"))?;
+        move_into_link_name_space(there.as_fd(), Some(LinkNameSpaceType::Network))?;
+        act()
+    })
+}
+
+/// In a network namespace of its own: `make` is called here with a thread's number, by which that one is found.
+pub fn in_own_network(
+    make: impl FnOnce(i32) -> io::Result<()>,
+    act: impl FnOnce() -> io::Result<()> + Send,
+) -> io::Result<()> {
+    let (ready, is_ready) = channel();
+    let (go, goes) = channel();
+    thread::scope(|scope| {
+        let there = scope.spawn(move || {
+            own_network().map_err(|error| io::Error::other(error.to_string()))?;
+            let _ = ready.send(rustix::thread::gettid().as_raw_nonzero().get());
+            // Whoever does not say that it is made has failed, and says why.
+            goes.recv().map_or(Ok(()), |()| act())
+        });
+        let made = is_ready.recv().map_err(io::Error::other).and_then(make);
+        if made.is_ok() {
+            let _ = go.send(());
+        }
+        drop(go);
+        made.and(there.join().unwrap_or_else(|_| Err(io::Error::other("its thread has ended"))))
+    })
+}
+
+fn joined<T: Send>(act: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    thread::scope(|scope| scope.spawn(act).join()).unwrap_or_else(|_| Err(io::Error::other("its thread has ended")))
 }
 
 /// The far side: says by which number its namespace is found, and collects every frame until told to end.
@@ -134,11 +181,11 @@ fn link(far: i32, rules: Option<&str>) -> Result<(), LabError> {
     let (near_mac, far_mac) = (mac(NEAR), mac(FAR));
     let before = format!(
         "link set lo up
-         link add {LINK} address {near_mac} type veth peer name far0 address {far_mac} netns {far}"
+         link add {LINK} address {near_mac} type veth peer name {FAR_LINK} address {far_mac} netns {far}"
     );
     program("ip", &["-batch", "-"], &before)?;
     // A far end that is down carries nothing.
-    program("nsenter", &[&format!("--net=/proc/{far}/ns/net"), "ip", "link", "set", "far0", "up"], "")?;
+    program("nsenter", &[&format!("--net=/proc/{far}/ns/net"), "ip", "link", "set", FAR_LINK, "up"], "")?;
     if let Some(rules) = rules {
         program("nft", &["-f", "-"], rules)?;
     }
@@ -151,10 +198,16 @@ fn link(far: i32, rules: Option<&str>) -> Result<(), LabError> {
          route add default via 10.86.0.1
          route add ::/0 via fd86::1 dev {LINK}"
     );
-    program("ip", &["-batch", "-"], &up)
+    program("ip", &["-batch", "-"], &up)?;
+    // As on a device with systemd: echo needs no capability. And no port needs one, or only root could be a DHCP client.
+    for (file, value) in [("ping_group_range", "0 2147483647"), ("ip_unprivileged_port_start", "0")] {
+        fs::write(format!("/proc/sys/net/ipv4/{file}"), value).map_err(cannot("set what sockets may do"))?;
+    }
+    Ok(())
 }
 
-fn program(name: &'static str, words: &[&str], input: &str) -> Result<(), LabError> {
+/// Runs a program to its end, with this on its standard input.
+pub fn program(name: &'static str, words: &[&str], input: &str) -> Result<(), LabError> {
     let mut child = Command::new(name)
         .args(words)
         .env_clear()
@@ -163,7 +216,7 @@ fn program(name: &'static str, words: &[&str], input: &str) -> Result<(), LabErr
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(cannot("start ip, nsenter or nft"))?;
+        .map_err(cannot("start ip, nsenter, nft or tc"))?;
     if let Some(mut pipe) = child.stdin.take() {
         // Who does not read to the end says why on its standard error.
         let _ = pipe.write_all(input.as_bytes());
@@ -171,12 +224,15 @@ fn program(name: &'static str, words: &[&str], input: &str) -> Result<(), LabErr
     let output = child.wait_with_output().map_err(cannot("wait"))?;
     match output.status.success() {
         true => Ok(()),
-        false => Err(LabError::Program(name, String::from_utf8_lossy(&output.stderr).trim().to_owned())),
+        false => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            Err(LabError::Program(name, said.lines().next().unwrap_or_default().to_owned()))
+        }
     }
 }
 
 /// Tries one, in a thread that is its user's: ids and capabilities belong to threads.
-fn fire(vector: &Vector, number: u16) -> Result<Option<io::Error>, LabError> {
+fn fire(vector: &Vector, number: u16, far: i32) -> Result<Option<io::Error>, LabError> {
     let index = rustix::net::netdevice::name_to_index(
         rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)
             .map_err(|error| cannot("find the link")(error.into()))?,
@@ -187,7 +243,7 @@ fn fire(vector: &Vector, number: u16) -> Result<Option<io::Error>, LabError> {
     let tried = thread::scope(|scope| {
         let try_it = || -> Result<io::Result<()>, io::Error> {
             become_user(vector)?;
-            Ok((vector.fire)(Shot { number, link }))
+            Ok((vector.fire)(Shot { number, link, far }))
         };
         scope.spawn(try_it).join()
     });
