@@ -82,6 +82,9 @@ struct StageArgs {
     /// Debian mirror; default: the one in apt's own configuration
     #[arg(long, value_name = "URL", env = "SECAI_MIRROR")]
     mirror: Option<String>,
+    /// Folder of our programs, when the recipe names services; `cargo ci pack` fills one
+    #[arg(long, value_name = "DIR")]
+    pack: Option<PathBuf>,
     /// Ask the mirror for its index even when the cached one is less than a day old
     #[arg(long)]
     refresh: bool,
@@ -155,6 +158,7 @@ impl StageArgs {
         let options = Options {
             out: self.out,
             plan: PlanOptions { mirror: self.mirror, refresh: self.refresh, trust: None },
+            pack: self.pack,
             outside,
             number: None,
             channel: None,

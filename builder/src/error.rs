@@ -110,6 +110,22 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// The service pack is not what its list says, or lacks what a service needs.
+    #[error("the pack {path} cannot be used: {reason}", path = path.display())]
+    Pack {
+        /// Its folder.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The rules of a profile do not do what its page promises.
+    #[error("the rules of the profile {profile} are not what its page promises: {refusals}")]
+    ProfileNotProven {
+        /// The profile.
+        profile: String,
+        /// What the prover found, each named.
+        refusals: String,
+    },
     /// libostree refused.
     #[error("libostree could not {action}: {reason}")]
     Ostree {
@@ -164,6 +180,8 @@ impl Error {
                 format!("connect to the mirror once, or name another with --mirror; apt said: {reason}")
             }
             Error::CacheDiffers { path, .. } => format!("remove {} and run again", path.display()),
+            Error::Pack { .. } => "`cargo ci pack` makes it anew".into(),
+            Error::ProfileNotProven { .. } => "`verify-release explain NAME` says what a refusal means".into(),
             Error::NoMirror => "add a Debian entry to /etc/apt/sources.list.d, or give --mirror URL".into(),
             Error::NeedsRoot { .. } => "run it with sudo -E, or as root in a container".into(),
             Error::ChangedUnderneath { .. } => "run again, with nothing else working in the output folder".into(),

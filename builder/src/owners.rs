@@ -1,6 +1,6 @@
 //! Which package owns which file of the tree, and who wrote its bytes.
 //!
-//! Decided from the package archives' own lists and the recipe; the tree's package database has no say, except
+//! Decided from the package archives' own lists, the service pack and the recipe; the tree's package database has no say, except
 //! for diversions, which say where a package's file was put instead.
 
 use crate::contents::Contents;
@@ -11,6 +11,7 @@ use crate::tools::apt::Package;
 use crate::tree::{Tree, on_disk};
 use secai_verifier::digest::Digest;
 use secai_verifier::sbom::{Content, File, Origin, Owner, OwnerKind};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
@@ -51,6 +52,13 @@ pub fn of(plan: &Plan, tree: &Tree, rootfs: &Path, kernel: &str, contents: &[Con
         .filter(|f| f.content != PlannedContent::Folder)
         .filter_map(|f| image_path(&f.path, kernel))
         .collect();
+    let mut ours: BTreeMap<String, usize> = BTreeMap::new();
+    let mut of_services: Vec<Owner> = Vec::new();
+    for (kind, files) in plan.services.iter().flat_map(|s| s.owners()) {
+        let paths = files.iter().filter_map(|f| image_path(&f.path, kernel));
+        ours.extend(paths.map(|path| (path, of_services.len())));
+        of_services.push(Owner { kind, files: Vec::new() });
+    }
     let mut packages: Vec<Vec<File>> = vec![Vec::new(); contents.len()];
     let (mut compose, mut recipe) = (Vec::new(), Vec::new());
     for file in &tree.files {
@@ -68,13 +76,17 @@ pub fn of(plan: &Plan, tree: &Tree, rootfs: &Path, kernel: &str, contents: &[Con
         let origin = match owner {
             Some(_) if as_shipped => None,
             Some(_) if by_recipe => Some(Origin::Recipe),
+            Some(_) if ours.contains_key(&file.path) => Some(Origin::Pack),
             Some(_) => Some(Origin::Compose),
             None => None,
         };
         let list = match owner {
             Some(s) => packages.get_mut(s.package),
             None if by_recipe => Some(&mut recipe),
-            None => Some(&mut compose),
+            None => match ours.get(&file.path).and_then(|i| of_services.get_mut(*i)) {
+                Some(owner) => Some(&mut owner.files),
+                None => Some(&mut compose),
+            },
         };
         if let Some(list) = list {
             list.push(File {
@@ -90,19 +102,20 @@ pub fn of(plan: &Plan, tree: &Tree, rootfs: &Path, kernel: &str, contents: &[Con
     }
     let mut owners: Vec<Owner> =
         plan.packages.iter().zip(packages).map(|(p, files)| Owner { kind: kind(p), files }).collect();
+    owners.extend(of_services);
     for (kind, files) in [(OwnerKind::Compose, compose), (OwnerKind::Recipe, recipe)] {
         if !files.is_empty() {
             owners.push(Owner { kind, files });
         }
     }
-    owners.sort_by(|a, b| a.kind.bom_ref().cmp(b.kind.bom_ref()));
+    owners.sort_by(|a, b| a.kind.bom_ref().cmp(&b.kind.bom_ref()));
     Ok(owners)
 }
 
 /// Name by which an owner is known in layers: a package's name, else its reference.
-pub fn short_name(kind: &OwnerKind) -> &str {
+pub fn short_name(kind: &OwnerKind) -> Cow<'_, str> {
     match kind {
-        OwnerKind::Package { name, .. } => name,
+        OwnerKind::Package { name, .. } => Cow::Borrowed(name),
         other => other.bom_ref(),
     }
 }

@@ -8,6 +8,7 @@ use crate::plan::{Plan, PlanOptions, trust_files};
 use crate::progress::{Stage, Voice};
 use crate::recipe::{OutsideFiles, Recipe};
 use crate::release::{KeyChoice, Keys};
+use crate::services::PlannedServices;
 use crate::stage::{Inputs, State, Workspace, remove, write_atomically};
 use crate::{attest, bundle, commit, contents, image, owners, rootfs};
 use secai_verifier::release::Release;
@@ -53,6 +54,8 @@ pub struct Options {
     pub out: PathBuf,
     /// Mirror and index.
     pub plan: PlanOptions,
+    /// The service pack.
+    pub pack: Option<PathBuf>,
     /// May the recipe name files outside its folder?
     pub outside: OutsideFiles,
     /// Release number.
@@ -124,6 +127,7 @@ pub fn run(recipe: &Path, options: &Options, until: Until) -> Result<Report, Err
     // Files of an image have the modes that the recipe and the packages give them.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let recipe = Recipe::load(recipe, options.outside)?;
+    let services = PlannedServices::of(&recipe, options.pack.as_deref())?;
     let act = act(&recipe, options)?;
     let signing = match until {
         Until::Bundle if !options.unsigned => Some(Signing::prepare(&recipe, options)?),
@@ -136,9 +140,12 @@ pub fn run(recipe: &Path, options: &Options, until: Until) -> Result<Report, Err
     let workspace = Workspace::open(&options.out, &recipe.name)?;
     let mut report = Report { name: recipe.name.clone(), ..Report::default() };
     let stage = Stage::begin("plan", options.voice);
+    if services.is_none() && options.pack.is_some() {
+        stage.note("--pack is not used: the recipe names no services");
+    }
     stage.say("resolving packages");
-    let plan =
-        Plan::make(recipe, &cache, &options.plan, &|note| stage.note(note), &|done, total| stage.bytes(done, total))?;
+    let (note, bytes) = (|note: &str| stage.note(note), |done, total| stage.bytes(done, total));
+    let plan = Plan::make(recipe, services, &cache, &options.plan, &note, &bytes)?;
     let text = serde_json::to_vec_pretty(&plan).map_err(std::io::Error::from).at("write", workspace.output("plan"))?;
     write_atomically(&workspace.output("plan"), &text)?;
     report.packages = plan.packages.len();

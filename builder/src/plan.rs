@@ -6,6 +6,7 @@
 pub use crate::cache::Cache;
 use crate::error::{At, Error};
 use crate::recipe::{FileContent, Recipe, not_in_an_image};
+use crate::services::PlannedServices;
 use crate::stage::Inputs;
 use crate::tools::apt::{Apt, Package, Unresolved};
 use crate::tools::mmdebstrap;
@@ -94,6 +95,9 @@ pub struct Plan {
     pub packages: Vec<Package>,
     /// The recipe's files, folders expanded.
     pub files: Vec<PlannedFile>,
+    /// What the recipe's services bring, from the pack.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub services: Option<PlannedServices>,
     /// The bootstrapping program.
     pub mmdebstrap: String,
     /// The digest of the trust directory that the recipe or `--trust` names.
@@ -121,12 +125,16 @@ impl Plan {
     /// [`Error::NoMirror`], I/O.
     pub fn make(
         recipe: Recipe,
+        services: Option<PlannedServices>,
         cache: &Cache,
         options: &PlanOptions,
         say: &dyn Fn(&str),
         progress: &dyn Fn(u64, u64),
     ) -> Result<Plan, Error> {
         let files = planned_files(&recipe)?;
+        if let Some(services) = &services {
+            services.check(&recipe, &files)?;
+        }
         let trust = recipe.trust.as_deref().or(options.trust.as_deref()).map(digest_of_trust).transpose()?;
         let apt = Apt::open(cache.root(), &recipe.suite, options.mirror.as_deref())?;
         let note = apt.refresh(options.refresh).map_err(|e| match e {
@@ -164,7 +172,8 @@ impl Plan {
         })?;
         let total = packages.iter().map(|p| p.size).sum();
         apt.fetch(&packages, &cache.folder("debs")?, &|n| progress(n, total))?;
-        Ok(Plan { date, packages, files, trust, mmdebstrap: mmdebstrap::version()?, builder: builder_id()?, recipe })
+        let (mmdebstrap, builder) = (mmdebstrap::version()?, builder_id()?);
+        Ok(Plan { date, packages, files, services, trust, mmdebstrap, builder, recipe })
     }
 
     /// What the bootstrapped base is made from.
@@ -188,7 +197,7 @@ impl Plan {
             .with("format", INITRAMFS_FORMAT)
             .with("recipe", crate::rootfs::initramfs_recipe())
             .with("base", self.base_inputs().key());
-        for file in self.files.iter().filter(|f| read_by_dracut(&f.path)) {
+        for file in self.laid().filter(|f| read_by_dracut(&f.path)) {
             inputs = inputs.with(format!("file {}", file.path), json(file));
         }
         inputs
@@ -206,10 +215,15 @@ impl Plan {
             .with("units", json(&(&r.enable, &r.mask)))
             .with("users", json(&r.users))
             .with("kernel_args", json(&r.kernel_args));
-        for file in &self.files {
+        for file in self.laid() {
             inputs = inputs.with(format!("file {}", file.path), json(file));
         }
         inputs
+    }
+
+    /// Everything that is laid over the packages: what the services bring, then the recipe's files.
+    pub fn laid(&self) -> impl Iterator<Item = &PlannedFile> {
+        self.services.iter().flat_map(PlannedServices::files).chain(&self.files)
     }
 }
 

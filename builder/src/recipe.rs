@@ -39,6 +39,8 @@ pub struct Recipe {
     pub kernel: String,
     /// Every package that is named, the base's and the kernel's among them, sorted.
     pub packages: Vec<String>,
+    /// Services of ours, as the recipe lists them.
+    pub services: Vec<String>,
     /// Files, in the order of the recipe; the plan lists them with their digests.
     #[serde(skip)]
     pub files: Vec<FileEntry>,
@@ -220,6 +222,10 @@ mod tests {
             ("packages: [ab, ab]\n", 5, 16, "twice", "5:12"),
             ("packages: [ostree]\n", 5, 12, "twice", "4:"),
             ("packages: ['-o']\n", 5, 12, "not the name of a package", ""),
+            ("services: audit\n", 5, 11, "expected a list", ""),
+            ("services: [audit, audit]\n", 5, 19, "twice", "5:12"),
+            ("services: [../audit]\n", 5, 12, "not the name of a service", ""),
+            ("service: [audit]\n", 5, 1, "unknown field", "services"),
             ("files:\n  - {path: /etc/x}\n", 6, 12, "exactly one", ""),
             ("files:\n  - {path: /var/x, content: a}\n", 6, 12, "cannot be in an image", "tmpfiles"),
             ("files:\n  - {path: /etc/../x, content: a}\n", 6, 12, "not a path", ""),

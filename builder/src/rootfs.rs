@@ -1,6 +1,6 @@
 //! Stage 2: the tree of the image, exactly as the commit will hold it.
 //!
-//! Base (bootstrapped, cached) → the recipe's files that dracut reads → initramfs (cached) → users, units → cleaning
+//! Base (bootstrapped, cached) → files that dracut reads → initramfs (cached) → services, users, units → cleaning
 //! by a named list → the other files → layout of an OSTree system.
 //!
 //! A recipe is not trusted: its links are never followed out of the tree ([`lay::inside`]), and what it lays is
@@ -68,15 +68,22 @@ pub fn build(plan: &Plan, workspace: &Workspace, cache: &Cache, say: &dyn Fn(&st
     base(plan, cache, &tree, say)?;
     check_packages(plan, &tree)?;
     let (early, late): (Vec<_>, Vec<_>) = plan.files.iter().partition(|f| read_by_dracut(&f.path));
+    let services = plan.services.iter().flat_map(|s| s.files());
+    let (early_services, late_services): (Vec<_>, Vec<_>) = services.partition(|f| read_by_dracut(&f.path));
     let accounts = lay::Accounts::of(&tree)?;
     lay::write(&tree, "/usr/lib/ostree/prepare-root.conf", PREPARE_ROOT.as_bytes())?;
-    for file in early {
+    for file in early_services.into_iter().chain(early) {
         lay::lay(plan, &tree, file, &accounts)?;
     }
     let kernel = kernel_release(&tree)?;
     initramfs(plan, cache, &tree, &kernel, say)?;
     say("users, units, files");
+    // Before users and units: they are made from these.
+    for file in late_services {
+        lay::lay(plan, &tree, file, &accounts)?;
+    }
     lay::users(plan, &tree)?;
+    lay::service_users(plan, &tree)?;
     lay::units(plan, &tree)?;
     lay::kernel_args(plan, &tree)?;
     lay::identity(plan, &tree)?;
@@ -139,9 +146,9 @@ fn check_packages(plan: &Plan, tree: &Path) -> Result<(), Error> {
     }
 }
 
-/// Every file of the recipe must have reached the image.
+/// Every file of the recipe and of its services must have reached the image.
 fn check_files(plan: &Plan, tree: &Path, kernel: &str) -> Result<(), Error> {
-    for file in plan.files.iter().filter(|f| f.content != PlannedContent::Folder) {
+    for file in plan.laid().filter(|f| f.content != PlannedContent::Folder) {
         let there = image_path(&file.path, kernel)
             .and_then(|path| lay::inside(tree, &path))
             .is_some_and(|real| real.symlink_metadata().is_ok());

@@ -9,12 +9,14 @@ mod compose;
 mod deny;
 mod fmt;
 mod golden;
+mod pack;
 mod peers;
 mod step;
 mod surroundings;
 mod test;
 mod vm;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -49,6 +51,12 @@ enum Verb {
         /// Passed on to `secai-build build`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
+    },
+    /// Fill a folder with our programs and manifests, as `secai-build build RECIPE --pack DIR` takes them
+    Pack {
+        /// The folder, from the top of the repository
+        #[arg(default_value = pack::FOLDER)]
+        folder: PathBuf,
     },
     /// Make the programs under tests/peers, other readers of our formats
     Peers,
@@ -99,6 +107,9 @@ fn main() -> ExitCode {
         Verb::Deny => vec![("deny", Box::new(deny::run))],
         Verb::Compose { arguments } => {
             vec![("compose", Box::new(move |here: &Surroundings| compose::for_people(here, &arguments)))]
+        }
+        Verb::Pack { folder } => {
+            vec![("pack", Box::new(move |here: &Surroundings| pack::run(here, &folder)))]
         }
         Verb::Peers => vec![("peers", Box::new(peers::run))],
         Verb::Test => vec![

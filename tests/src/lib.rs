@@ -30,6 +30,7 @@
 //! | `CI` | a test that cannot run is a failure |
 
 pub mod composing;
+pub mod lab;
 mod ran;
 mod require;
 pub mod tiny;

@@ -28,7 +28,7 @@ base:
 const COMPLAINTS: &[(&str, &str)] = &[
     (
         "pakages: [nftables]\n",
-        "error: recipe.yml:8:1: unknown field `pakages`, expected one of name, version, base, packages, files, units, users, kernel_args, trust, channel
+        "error: recipe.yml:8:1: unknown field `pakages`, expected one of name, version, base, packages, services, files, units, users, kernel_args, trust, channel
 hint: did you mean `packages`?
 ",
     ),
@@ -60,6 +60,18 @@ hint: it stands first at 8:12; remove one
         "files:\n  - {path: /etc/a, content: a}\n  - {path: /etc/a, content: b}\n",
         "error: recipe.yml:10:12: `/etc/a` stands twice
 hint: it stands first at 9:12; remove one
+",
+    ),
+    (
+        "services: [audit]\n",
+        "error: recipe.yml:8:12: services need their programs, and no --pack says where they are
+hint: `cargo ci pack` fills out/pack; then give --pack out/pack
+",
+    ),
+    (
+        "services: [Audit]\n",
+        "error: recipe.yml:8:12: `Audit` is not the name of a service
+hint: see `secai-build schema`
 ",
     ),
     (

@@ -16,8 +16,16 @@ const TMP: &str = env!("CARGO_TARGET_TMPDIR");
 /// Where the units lie, from the top.
 const UNITS: &str = "manifests/rootfs/usr/lib/systemd/system/";
 const PAGES: &str = "manifests/services/";
-const SYSUSERS: &str = "manifests/rootfs/usr/lib/sysusers.d/secure-ai.conf";
-const TMPFILES: &str = "manifests/rootfs/usr/lib/tmpfiles.d/secure-ai.conf";
+/// What lies on the device.
+const ROOTFS: &str = "manifests/rootfs";
+const SYSUSERS: &str = "manifests/rootfs/usr/lib/sysusers.d/";
+const TMPFILES: &str = "manifests/rootfs/usr/lib/tmpfiles.d/";
+/// Files of a service whose page is still to come. With the page they stand there, and not here.
+const OF_THE_FIREWALL: &[&str] = &[
+    "/usr/lib/modprobe.d/secure-ai.conf",
+    "/usr/lib/modules-load.d/secure-ai.conf",
+    "/usr/lib/sysctl.d/60-secure-ai.conf",
+];
 /// Where the programs lie on the device.
 const PROGRAMS: &str = "/usr/libexec/secure-ai/";
 /// Folders below `services/` that are no service: libraries, and what people run as themselves.
@@ -36,6 +44,7 @@ const RULES: &[(&str, Rule)] = &[
     ("what starts a unit is as its page says", starters),
     ("users are those of the pages", users),
     ("folders belong to users that exist", folders),
+    ("every file on the device is one service's", owners),
 ];
 
 fn tree() -> Files {
@@ -164,21 +173,52 @@ fn starters(files: &Files, services: &Services) -> Findings {
     findings
 }
 
+/// Each in the file of its own service: an image has the services that it names.
 fn users(files: &Files, services: &Services) -> Findings {
-    let empty = String::new();
-    let lines = files.get(SYSUSERS).unwrap_or(&empty).lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let there: BTreeSet<String> =
-        lines.map(|line| line.split_whitespace().take(3).collect::<Vec<_>>().join(" ")).collect();
-    let wanted: BTreeSet<String> =
-        services.pages().iter().map(|page| format!("u {} {}", page.user, page.uid)).collect();
-    let missing = wanted.difference(&there).map(|line| format!("{SYSUSERS}: `{line}` is not there"));
-    let many = there.difference(&wanted).map(|line| format!("{SYSUSERS}: `{line}` is on no page"));
-    missing.chain(many).collect()
+    let said = |line: &str| line.split_whitespace().take(3).collect::<Vec<_>>().join(" ");
+    let there: BTreeSet<(String, String)> = (files.iter())
+        .filter_map(|(path, text)| Some((path.strip_prefix(SYSUSERS)?, text)))
+        .flat_map(|(file, text)| text.lines().map(move |line| (file, line)))
+        .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+        .map(|(file, line)| (file.to_owned(), said(line)))
+        .collect();
+    let of = |page: &Service| (format!("{}.conf", page.user), format!("u {} {}", page.user, page.uid));
+    let wanted: BTreeSet<(String, String)> = services.pages().iter().map(of).collect();
+    // A colon ends a field of passwd: systemd-sysusers takes none of the lines of such a file.
+    let colons = (files.iter())
+        .filter(|(path, _)| path.starts_with(SYSUSERS))
+        .flat_map(|(path, text)| text.lines().map(move |line| (path, line)))
+        .filter(|(_, line)| !line.starts_with('#') && line.contains(':'))
+        .map(|(path, line)| format!("{path}: `{line}` has a colon"));
+    let missing = wanted.difference(&there).map(|(file, line)| format!("{SYSUSERS}{file}: `{line}` is not there"));
+    let many = there.difference(&wanted).map(|(file, line)| format!("{SYSUSERS}{file}: `{line}` is on no page"));
+    missing.chain(many).chain(colons).collect()
+}
+
+fn owners(files: &Files, services: &Services) -> Findings {
+    let mut findings = Findings::new();
+    let waiting = services.named("firewall").is_none();
+    for path in files.keys().filter_map(|path| path.strip_prefix(ROOTFS)) {
+        let owners: Vec<&str> =
+            services.pages().iter().filter(|page| page.owns(path)).map(|page| page.name.as_str()).collect();
+        match owners[..] {
+            [_] => {}
+            [] if waiting && OF_THE_FIREWALL.contains(&path) => {}
+            [] => findings.push(format!("{path} is no service's: its page can name it under `files`")),
+            _ => findings.push(format!("{path} is of {}", owners.join(" and "))),
+        }
+    }
+    for page in services.pages() {
+        let absent = page.files.iter().filter(|path| !files.contains_key(&format!("{ROOTFS}{path}")));
+        findings.extend(absent.map(|path| format!("{}.yml: {path} is not there", page.name)));
+    }
+    findings
 }
 
 fn folders(files: &Files, services: &Services) -> Findings {
     let mut findings = Findings::new();
-    for line in files.get(TMPFILES).map(String::as_str).unwrap_or_default().lines() {
+    let mut said = BTreeMap::new();
+    for line in files.iter().filter(|(path, _)| path.starts_with(TMPFILES)).flat_map(|(_, text)| text.lines()) {
         let words: Vec<&str> = line.split_whitespace().collect();
         let [kind, path, mode, user, group, ..] = words[..] else {
             if !line.is_empty() && !line.starts_with('#') {
@@ -188,6 +228,10 @@ fn folders(files: &Files, services: &Services) -> Findings {
         };
         if line.starts_with('#') {
             continue;
+        }
+        // systemd-tmpfiles takes one of two lines that differ, and complains.
+        if said.insert(path, line).is_some_and(|before| before != line) {
+            findings.push(format!("{TMPFILES}: {path} is there twice, in other words"));
         }
         if !["/run/secure-ai", "/var/lib/secure-ai"].iter().any(|it| path == *it || path.starts_with(&format!("{it}/")))
         {
@@ -354,10 +398,24 @@ fn a_planted_difference_is_found() {
     plant(&socket, "SocketMode", "ListenStream=127.0.0.1:1\nSocketMode", "ListenStream= is on no page");
     plant(&socket, "[Install]", "[Uninstall]", "nothing installs it");
     plant(&format!("{UNITS}secure-ai-witness.timer"), "[Install]", "[Uninstall]", "nothing installs it");
-    plant(SYSUSERS, "956", "950", "`u secure-ai-audit 950` is on no page");
-    plant(TMPFILES, "secure-ai-audit secure-ai-audit", "secure-ai-audit secure-ai-audti", "is on no page");
-    plant(TMPFILES, "0700", "0707", "everybody may write to");
-    plant(TMPFILES, "/var/lib/secure-ai/audit-keys", "/etc/x", "nobody's here");
+    let sysusers = format!("{SYSUSERS}secure-ai-audit.conf");
+    plant(&sysusers, "956", "950", "`u secure-ai-audit 950` is on no page");
+    plant(&sysusers, "secure-ai-audit 956", "secure-ai-witness 960", "`u secure-ai-witness 960` is on no page");
+    plant(&sysusers, "chain, its", "chain: its", "has a colon");
+    let tmpfiles = format!("{TMPFILES}secure-ai-audit.conf");
+    plant(&tmpfiles, "secure-ai-audit secure-ai-audit", "secure-ai-audit secure-ai-audti", "is on no page");
+    plant(&tmpfiles, "0700", "0707", "everybody may write to");
+    plant(&tmpfiles, "/var/lib/secure-ai/audit-keys", "/etc/x", "nobody's here");
+    plant(
+        &tmpfiles,
+        "d /run/secure-ai 0755",
+        "d /run/secure-ai 0700 root root\nd /run/secure-ai 0755",
+        "in other words",
+    );
+    let page = "manifests/services/witness.yml";
+    plant(page, "memory:", "files: [/usr/lib/sysctl.d/61.conf]\nmemory:", "/usr/lib/sysctl.d/61.conf is not there");
+    let taken = "files: [/usr/lib/systemd/system/secure-ai-audit.socket]\nmemory:";
+    plant(page, "memory:", taken, "is of audit and witness");
 
     let tidy = tree();
     assert_eq!(findings(&tidy), Findings::new());
@@ -365,7 +423,7 @@ fn a_planted_difference_is_found() {
         (audit.clone(), "is not there"),
         (socket, "is not there"),
         (format!("{PAGES}audit.yml"), "is on no page"),
-        (SYSUSERS.to_owned(), "is not there"),
+        (sysusers, "is not there"),
     ] {
         let mut files = tidy.clone();
         files.remove(&path).unwrap();
@@ -375,6 +433,8 @@ fn a_planted_difference_is_found() {
     for (path, text, found) in [
         ("services/airlock/src/main.rs", "//! Fetches.\n", "services/airlock has no"),
         ("manifests/rootfs/usr/lib/systemd/system/secure-ai-more.service", "", "is on no page"),
+        ("manifests/rootfs/usr/lib/udev/rules.d/80-x.rules", "", "is no service's"),
+        ("manifests/rootfs/usr/lib/sysctl.d/60-secure-ai-more.conf", "", "is no service's"),
         ("manifests/services/other.yml", &tidy["manifests/services/witness.yml"], "is the page of witness"),
     ] {
         let mut files = tidy.clone();

@@ -1,44 +1,10 @@
-//! What becomes of flows when rules are exchanged, with real sockets between two namespaces.
+//! What becomes of flows when rules are exchanged, with real sockets between two namespaces. User 952 is the airlock, whom
+//! `full_lab` lets out.
 
 use std::fs;
-use std::path::Path;
 
-use secai_tests::{Need, Tier, as_root, ran, require, top};
-use secai_verifier::files::load_profile;
-use secai_verifier::network::compose::ruleset;
-
-const NEEDS: [Need; 6] = [
-    Need::Root,
-    Need::Program("nft"),
-    Need::Program("ip"),
-    Need::Program("nsenter"),
-    Need::Program("setpriv"),
-    Need::Program("python3"),
-];
-/// The airlock, whom `full_lab` lets out.
-const AIRLOCK: u32 = 952;
-
-/// A link between this namespace and another, `$far`; behind that one is every address of 1.86.0.0/16.
-const LAB: &str = r#"set -eu
-# Programs that every user may run.
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin
-ip link set lo up
-unshare --net sleep 120 & far=$!
-trap 'kill $far $(jobs -p) 2>/dev/null' EXIT
-until [ "$(readlink /proc/$far/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.02; done
-there() { nsenter --net=/proc/$far/ns/net "$@"; }
-as() { u=$1; shift; setpriv --reuid "$u" --regid "$u" --clear-groups "$@"; }
-await() { for i in $(seq 500); do [ -e "$1" ] && return; sleep 0.02; done; echo "no $1" >&2; exit 1; }
-ip link add leak0 type veth peer name far0 netns $far
-there ip link set lo up
-there ip address add 10.86.0.1/24 dev far0
-there ip link set far0 up
-there ip route add local 1.86.0.0/16 dev lo
-nft -f - <first
-ip address add 10.86.0.2/24 dev leak0
-ip link set leak0 up
-ip route add default via 10.86.0.1
-"#;
+use secai_tests::lab::{NEEDS, in_lab, rules};
+use secai_tests::{Tier, require};
 
 /// Takes one connection, says so, and writes down what arrives in it until it ends or is silent for three seconds.
 const SERVER: &str = "
@@ -81,57 +47,33 @@ open('queued', 'w').write(str(sent))
 os._exit(0)
 ";
 
-fn rules(profile: &str, epoch: u32) -> String {
-    let (page, loopback) = load_profile(&top().join("manifests/policy"), profile).unwrap();
-    let tables = ["inet secure_ai", "netdev secure_ai_l2"].map(|it| format!("table {it}\ndelete table {it}\n"));
-    format!("{}{}", tables.concat(), ruleset(&page, &loopback, epoch, ["leak0"]))
-}
-
 /// What arrives of `before` and `after` where the rules are exchanged in between.
 fn talked(first: &str, second: &str) -> String {
-    let scratch = tempfile::tempdir().unwrap();
-    scripts(scratch.path(), first, second);
-    let script = format!(
-        "{LAB}
+    let files = [("first", first), ("second", second), ("server.py", SERVER), ("talker.py", TALKER)];
+    let script = "
 there python3 server.py 0 & server=$!
 await listens
-as {AIRLOCK} python3 talker.py & talker=$!
+as 952 python3 talker.py & talker=$!
 await said
 nft -f - <second
 touch exchanged
 wait $talker || true
-wait $server"
-    );
-    ran(as_root("unshare").args(["--net", "bash", "-c", &script]).current_dir(scratch.path())).good();
-    fs::read_to_string(scratch.path().join("arrived")).unwrap()
+wait $server";
+    fs::read_to_string(in_lab(&files, script).path().join("arrived")).unwrap()
 }
 
 /// How much of a megabyte arrives whose process has ended.
 fn left(first: &str) -> (usize, usize) {
-    let scratch = tempfile::tempdir().unwrap();
-    scripts(scratch.path(), first, "");
-    let script = format!(
-        "{LAB}
+    let files = [("first", first), ("server.py", SERVER), ("leaver.py", LEAVER)];
+    let script = "
 sysctl --quiet --write net.core.wmem_max=8388608 2>/dev/null || true
 there python3 server.py 0.5 & server=$!
 await listens
-as {AIRLOCK} python3 leaver.py
-wait $server"
-    );
-    ran(as_root("unshare").args(["--net", "bash", "-c", &script]).current_dir(scratch.path())).good();
+as 952 python3 leaver.py
+wait $server";
+    let scratch = in_lab(&files, script);
     let queued = fs::read_to_string(scratch.path().join("queued")).unwrap().parse().unwrap();
     (queued, fs::read(scratch.path().join("arrived")).unwrap().len())
-}
-
-fn scripts(folder: &Path, first: &str, second: &str) {
-    use std::os::unix::fs::PermissionsExt;
-    // Other users say here what they have done; it lies where every user may look.
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).unwrap();
-    for (name, text) in
-        [("first", first), ("second", second), ("server.py", SERVER), ("talker.py", TALKER), ("leaver.py", LEAVER)]
-    {
-        fs::write(folder.join(name), text).unwrap();
-    }
 }
 
 #[test]
@@ -157,9 +99,10 @@ fn what_is_sent_after_a_process_has_ended_arrives() {
     assert!(queued > 100_000, "{queued} bytes are no test");
     assert_eq!(arrived, queued);
     // Where each packet is let out by its user, what has none is lost.
-    let follows =
-        "\t\tmeta l4proto tcp ct state established ct mark @epoch meta mark set meta l4proto map @epoch_now accept\n";
-    let naive = ours.replace(follows, "").replace("ct state new meta skuid 952", "meta skuid 952");
+    let follows = "\t\ttcp flags & (syn | ack) != syn ct state established ct mark @epoch meta mark set meta l4proto map @epoch_now accept\n";
+    let naive = ours
+        .replace(follows, "")
+        .replace("tcp flags & (syn | ack) == syn ct state new meta skuid 952", "meta skuid 952");
     assert_eq!(ours.matches(follows).count(), 1);
     let (queued, arrived) = left(&naive);
     assert!(arrived < queued, "{arrived} of {queued}: the test sees no difference");

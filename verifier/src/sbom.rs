@@ -9,6 +9,7 @@
 //! in one line, members in this order. The reader renders again and compares on the fly: one content,
 //! one spelling. Memory is that of the model, about the size of the document.
 
+use std::borrow::Cow;
 use std::io::Write;
 
 use serde::{Deserialize, Serialize};
@@ -56,20 +57,65 @@ pub enum OwnerKind {
         /// SHA-256 of the archive (`.deb`) it came in.
         archive: Digest,
     },
+    /// A program of ours, from the service pack.
+    Program {
+        /// What the program is called.
+        name: String,
+        /// Its version.
+        version: String,
+        /// The crates in it, strictly ascending.
+        crates: Vec<Crate>,
+    },
     /// `secai:compose`: files made while composing.
     Compose,
+    /// `secai:pack`: what the service pack holds besides programs.
+    Pack {
+        /// SHA-256 of its `pack.json`, which lists all it holds.
+        list: Digest,
+    },
     /// `secai:recipe`: files that the recipe lays.
     Recipe,
 }
 
+/// A crate inside a program.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Crate {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+}
+
+impl Crate {
+    /// Its package URL: of a version's characters only `+` has to be written in another way.
+    pub fn purl(&self) -> String {
+        format!("pkg:cargo/{}@{}", self.name, self.version.replace('+', "%2B"))
+    }
+
+    /// A name that cargo admits, and a version.
+    pub fn is_valid(&self) -> bool {
+        let word = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        !self.name.is_empty()
+            && self.name.bytes().all(word)
+            && self.version.starts_with(|it: char| it.is_ascii_digit())
+            && self.version.bytes().all(|byte| word(byte) || b".+".contains(&byte))
+    }
+}
+
+/// What references of our programs begin with.
+const PROGRAM: &str = "secai:program:";
+
 impl OwnerKind {
     /// The reference by which the document knows the owner.
-    pub fn bom_ref(&self) -> &str {
-        match self {
+    pub fn bom_ref(&self) -> Cow<'_, str> {
+        Cow::Borrowed(match self {
             Self::Package { purl, .. } => purl,
+            Self::Program { name, .. } => return Cow::Owned(format!("{PROGRAM}{name}")),
             Self::Compose => "secai:compose",
+            Self::Pack { .. } => "secai:pack",
             Self::Recipe => "secai:recipe",
-        }
+        })
     }
 }
 
@@ -107,6 +153,8 @@ pub enum Content {
 pub enum Origin {
     /// A maintainer script or the compose itself.
     Compose,
+    /// The service pack.
+    Pack,
     /// The recipe.
     Recipe,
 }
@@ -135,6 +183,9 @@ pub enum SbomError {
     /// Two owners list one path.
     #[error("the file `{0}` has two owners")]
     TwoOwners(String),
+    /// Crates of a program ascend, none twice; names and versions as cargo has them.
+    #[error("the crate `{0}` is not in order, or has no name or version of a crate")]
+    Crate(String),
     /// A path that no commit can hold.
     #[error("`{0}` is no absolute path without empty, `.` or `..` parts")]
     Path(String),
@@ -193,11 +244,11 @@ impl Sbom {
         if count > FILES_MAX {
             return Err(SbomError::TooManyFiles(count));
         }
-        let mut before: Option<&str> = None;
+        let mut before: Option<Cow<'_, str>> = None;
         for owner in &self.owners {
             let bom_ref = owner.kind.bom_ref();
             if before.is_some_and(|before| before >= bom_ref) {
-                return Err(SbomError::OwnerOrder(bom_ref.to_owned()));
+                return Err(SbomError::OwnerOrder(bom_ref.into_owned()));
             }
             before = Some(bom_ref);
             owner.validate()?;
@@ -208,6 +259,15 @@ impl Sbom {
 
 impl Owner {
     fn validate(&self) -> Result<(), SbomError> {
+        if let OwnerKind::Program { crates, .. } = &self.kind {
+            let mut before: Option<&Crate> = None;
+            for one in crates {
+                if before.is_some_and(|before| before >= one) || !one.is_valid() {
+                    return Err(SbomError::Crate(format!("{} {}", one.name, one.version)));
+                }
+                before = Some(one);
+            }
+        }
         let mut before: Option<&str> = None;
         for file in &self.files {
             if before.is_some_and(|before| before >= file.path.as_str()) {
@@ -291,6 +351,17 @@ mod tests {
                     ],
                 },
                 Owner { kind: OwnerKind::Compose, files: vec![file("/usr/é\n\\", Content::Regular(Digest::of(b"")))] },
+                Owner { kind: OwnerKind::Pack { list: Digest::of(b"list") }, files: vec![] },
+                Owner {
+                    kind: OwnerKind::Program {
+                        name: "secai-audit".into(),
+                        version: "0.1.0".into(),
+                        crates: [("serde", "1.0.228"), ("toml_parser", "1.1.5+spec-1.1.0")]
+                            .map(|(name, version)| Crate { name: name.into(), version: version.into() })
+                            .into(),
+                    },
+                    files: vec![file("/usr/libexec/secure-ai/secai-audit", Content::Regular(Digest::of(b"audit")))],
+                },
                 Owner { kind: OwnerKind::Recipe, files: vec![] },
             ],
         }
@@ -306,6 +377,10 @@ mod tests {
         assert_eq!(bash["properties"][0]["value"], "100755");
         assert_eq!(bash["properties"][1]["value"], "0:42");
         assert_eq!(value["components"][1]["bom-ref"], "secai:compose");
+        let program = &value["components"][3];
+        assert_eq!(program["bom-ref"], "secai:program:secai-audit");
+        assert_eq!(program["components"][1]["purl"], "pkg:cargo/toml_parser@1.1.5%2Bspec-1.1.0");
+        assert_eq!(program["components"][2]["type"], "file");
     }
 
     #[test]
@@ -326,6 +401,12 @@ mod tests {
             ("SHA-256", "SHA-1"),
             ("secai:compose", "secai:composf"),
             ("\"library\"", "\"application\""),
+            ("pkg:cargo/serde@1.0.228\",\"name\"", "pkg:cargo/serde@1.0.227\",\"name\""),
+            ("\"purl\":\"pkg:cargo/serde@", "\"purl\":\"pkg:deb/serde@"),
+            ("\"name\":\"serde\"", "\"name\":\"toml_parser\""),
+            ("\"name\":\"secai-audit\",\"version\":\"0.1.0\"", "\"name\":\"secai-audit\""),
+            ("secai:pack\",\"hashes\"", "secai:pack\",\"version\":\"1\",\"hashes\""),
+            ("\"name\":\"/usr/bin/bash\"", "\"name\":\"/usr/bin/bash\",\"version\":\"1\""),
             ("}]}", "}]} "),
         ] {
             let bad = good.replace(from, to);
@@ -349,5 +430,17 @@ mod tests {
         let twice = sbom.owners[0].files[0].clone();
         sbom.owners[2].files.push(twice);
         assert!(matches!(sbom.render(), Err(SbomError::TwoOwners(_))));
+        for change in [
+            (|crates| crates.swap(0, 1)) as fn(&mut Vec<Crate>),
+            |crates| crates.push(crates[1].clone()),
+            |crates| crates[0].name = "a/b".into(),
+            |crates| crates[0].version = "v1".into(),
+            |crates| crates[0].version = "1%2B".into(),
+        ] {
+            let mut sbom = sample();
+            let OwnerKind::Program { crates, .. } = &mut sbom.owners[3].kind else { panic!() };
+            change(crates);
+            assert!(matches!(sbom.render(), Err(SbomError::Crate(_))));
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! [`Services`] are pages that hold together: no user, socket or name is two services'.
 
 use crate::audit::kind;
+use crate::tar;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -85,6 +86,9 @@ pub struct Service {
     /// The kinds of audit entries that this service may have recorded.
     #[serde(default)]
     pub audit: BTreeSet<String>,
+    /// What lies on the device for it besides files that carry its name: absolute, below `/usr`.
+    #[serde(default)]
+    pub files: BTreeSet<String>,
     /// What it may use (`MemoryMax=`).
     pub memory: Memory,
     /// What `systemd-analyze security` may give its unit at most.
@@ -235,6 +239,14 @@ impl Service {
         self.callers.get(request).is_some_and(|uids| uids.iter().any(|it| it.contains(uid)))
     }
 
+    /// Does this file of the device belong to it? Its page says so, or a part of the path is called `secure-ai-NAME`
+    /// and an ending (`.service`, `@.service`, `.conf`, `.service.d`).
+    pub fn owns(&self, path: &str) -> bool {
+        let own = format!("{USER_PREFIX}{}", self.name);
+        let is_named = |part: &str| part.strip_prefix(&own).is_some_and(|rest| rest.starts_with(['.', '@']));
+        self.files.contains(path) || path.split('/').any(is_named)
+    }
+
     fn validate(&self) -> Result<(), ServiceError> {
         let wrong = |key, reason: String| Err(ServiceError::Value { service: self.name.clone(), key, reason });
         let is_word = |text: &str| {
@@ -294,6 +306,10 @@ impl Service {
         }
         if !self.entries.is_empty() && name != WRITER {
             return wrong("entries", "belongs on the audit daemon's page".into());
+        }
+        let below_usr = |path: &str| path.strip_prefix("/usr/").is_some_and(|rest| tar::check_path(rest).is_ok());
+        if let Some(path) = self.files.iter().find(|path| !below_usr(path)) {
+            return wrong("files", format!("`{path}` is no path below /usr"));
         }
         Ok(())
     }
@@ -458,6 +474,10 @@ security: 1.2
             ("memory: 128M", "memory: 128M\nmemory: 128M", "duplicate"),
             ("name: audit", "name: Audit", "lower-case"),
             ("about: writes", "about: ''", "one line"),
+            ("memory:", "files: [/etc/x]\nmemory:", "no path below /usr"),
+            ("memory:", "files: [usr/lib/x]\nmemory:", "no path below /usr"),
+            ("memory:", "files: [/usr/../x]\nmemory:", "no path below /usr"),
+            ("memory:", "files: [/usr/]\nmemory:", "no path below /usr"),
         ] {
             assert!(AUDIT.contains(from), "{from}");
             let error = Service::parse(AUDIT.replacen(from, to, 1).as_bytes()).unwrap_err().to_string();
@@ -473,6 +493,26 @@ security: 1.2
         }
         assert!(matches!(Service::parse(&[b' '; PAGE_BYTES_MAX + 1]), Err(ServiceError::TooLarge(_))));
         assert!(Service::parse(b"\xff").is_err());
+    }
+
+    #[test]
+    fn files_belong_to_the_service_that_names_them_or_is_named_by_them() {
+        let page = page(&AUDIT.replace("memory:", "files: [/usr/lib/sysctl.d/60-x.conf]\nmemory:"));
+        let units = "/usr/lib/systemd/system";
+        for (path, owned) in [
+            (format!("{units}/secure-ai-audit.service"), true),
+            (format!("{units}/secure-ai-audit@.service"), true),
+            (format!("{units}/secure-ai-audit.service.d/more.conf"), true),
+            ("/usr/lib/sysusers.d/secure-ai-audit.conf".into(), true),
+            ("/usr/lib/sysctl.d/60-x.conf".into(), true),
+            ("/usr/lib/sysctl.d/60-y.conf".into(), false),
+            (format!("{units}/secure-ai-audit-more.service"), false),
+            (format!("{units}/secure-ai-auditor.service"), false),
+            (format!("{units}/secure-ai-witness.service"), false),
+            ("/usr/lib/sysusers.d/secure-ai.conf".into(), false),
+        ] {
+            assert_eq!(page.owns(&path), owned, "{path}");
+        }
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! Which files lie in which layer.
 //!
-//! Stable across releases without knowing the last one: a large owner has a layer of its own, what the compose
-//! and the recipe made have one each (they change most), the rest is spread by a hash of the owner's name. A
-//! package that changes moves its own layer only, and a new package disturbs one bin.
+//! Stable across releases without knowing the last one: a large owner has a layer of its own; each program of ours, and
+//! what the compose, the pack and the recipe made, have one each (they change most); the rest is spread by a hash of the
+//! owner's name. A package that changes moves its own layer only, and a new package disturbs one bin.
 
 use crate::commit::Commit;
 use crate::owners::short_name;
 use crate::tree::TreeFile;
 use secai_verifier::digest::Digest;
 use secai_verifier::sbom::{Owner, OwnerKind};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// An owner with at least this much content gets its own layer.
@@ -62,7 +63,7 @@ pub fn pack<'a>(owners: &[Owner], commit: &'a Commit) -> Vec<Bin<'a>> {
             }
         })
         .collect();
-    let mut bins: BTreeMap<&str, (BTreeSet<&str>, Bin<'a>)> = BTreeMap::new();
+    let mut bins: BTreeMap<&str, (BTreeSet<Cow<'_, str>>, Bin<'a>)> = BTreeMap::new();
     let mut home: BTreeMap<Digest, &str> = BTreeMap::new();
     for file in &commit.tree.files {
         let owner = owner_of.get(file.path.as_str()).copied().unwrap_or(0);
@@ -79,7 +80,7 @@ pub fn pack<'a>(owners: &[Owner], commit: &'a Commit) -> Vec<Bin<'a>> {
     }
     bins.into_values()
         .map(|(names, mut bin)| {
-            bin.names = names.into_iter().map(str::to_owned).collect();
+            bin.names = names.into_iter().map(Cow::into_owned).collect();
             bin
         })
         .collect()

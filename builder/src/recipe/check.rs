@@ -123,6 +123,8 @@ impl Checker<'_> {
         let kernel = debian.kernel.value.clone();
         let named = debian.packages.into_iter().chain(std::iter::once(debian.kernel)).chain(raw.packages);
         let packages = self.unique(named, "packages", &mut positions, is_package, "is not the name of a package")?;
+        let services =
+            self.unique(raw.services, "services", &mut positions, is_service, "is not the name of a service")?;
         let enable = self.unique(raw.units.enable, "units", &mut positions, is_unit, "is not the name of a unit")?;
         let mask = self.unique(raw.units.mask, "units", &mut positions, is_unit, "is not the name of a unit")?;
         let kernel_args =
@@ -152,6 +154,7 @@ impl Checker<'_> {
             suite: debian.suite.value,
             kernel,
             packages,
+            services,
             files,
             enable,
             mask,
@@ -327,6 +330,11 @@ fn is_package(s: &str) -> bool {
     s.len() >= 2
         && s.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
         && s.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c))
+}
+
+fn is_service(s: &str) -> bool {
+    s.starts_with(|c: char| c.is_ascii_lowercase())
+        && s.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(c))
 }
 
 fn is_unit(s: &str) -> bool {

@@ -21,6 +21,10 @@ pub struct RecipeText {
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub(super) packages: Vec<Spanned<String>>,
+    /// Services of ours that run on the device: their programs, units and users, from the pack (--pack).
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub(super) services: Vec<Spanned<String>>,
     /// Files to lay over the packages'.
     #[serde(default)]
     pub(super) files: Vec<FileText>,

@@ -238,12 +238,39 @@ pub fn users(plan: &Plan, tree: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// Users of the services, as their files in sysusers.d declare them.
+///
+/// # Errors
+/// [`Error::ToolFailed`]; [`Error::Recipe`] when a name or number is taken.
+pub fn service_users(plan: &Plan, tree: &Path) -> Result<(), Error> {
+    let Some(services) = &plan.services else { return Ok(()) };
+    let declared: Vec<&str> = services.sysusers().collect();
+    if declared.is_empty() {
+        // Without a file it would read those of the packages.
+        return Ok(());
+    }
+    run_inside(tree, Access::ReadWrite, &[&["/usr/bin/systemd-sysusers"], declared.as_slice()].concat(), plan.date)?;
+    let made = Accounts::of(tree)?;
+    for user in &services.users {
+        if made.users.get(&user.name) != Some(&user.uid) {
+            return Err(plan.recipe.complain(
+                &format!("services/{}", user.service),
+                format!("user `{}` of {} cannot have the number {}", user.name, user.service, user.uid),
+                "a package uses this name or number",
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Enables and masks units with the tree's own systemctl.
 ///
 /// # Errors
 /// [`Error::Recipe`] for a unit that the tree does not have.
 pub fn units(plan: &Plan, tree: &Path) -> Result<(), Error> {
-    for (verb, names) in [("enable", &plan.recipe.enable), ("mask", &plan.recipe.mask)] {
+    let of_services = plan.services.iter().flat_map(|s| &s.enable);
+    let enable: Vec<&String> = of_services.chain(&plan.recipe.enable).collect();
+    for (verb, names) in [("enable", enable), ("mask", plan.recipe.mask.iter().collect())] {
         for name in names {
             let complain = |why: String| {
                 plan.recipe.complain(

@@ -201,6 +201,14 @@ impl Connection {
         self.receive_with(buffer, RecvFlags::empty(), true)
     }
 
+    /// As [`Self::receive_with_descriptor`] without waiting.
+    ///
+    /// # Errors
+    /// As [`Self::receive`].
+    pub fn try_receive_with_descriptor<'b>(&self, buffer: &'b mut Buffer) -> Result<Received<'b>, PacketError> {
+        self.receive_with(buffer, RecvFlags::DONTWAIT, true)
+    }
+
     fn receive_with<'b>(
         &self,
         buffer: &'b mut Buffer,

@@ -43,6 +43,9 @@ pub enum ActError {
         /// What is wrong.
         what: String,
     },
+    /// nft's list of tables is none.
+    #[error("the list of tables is not what nft prints")]
+    Tables(#[source] serde_json::Error),
     /// Links come and go faster than rules are loaded.
     #[error("links changed {LINK_TRIES} times while rules were loaded for them")]
     Restless,
@@ -157,37 +160,38 @@ fn exchange(image: &Image, name: &str, part: Part) -> Result<Vec<String>, ActErr
         let prepared = prepare(&shipped, mark, &live).map_err(not_proven)?;
         if part == Part::Both && at == 0 {
             load(&prepared.inet)?;
-            if let Some(text) = without_others(&String::from_utf8_lossy(&listed_tables()?)) {
-                load(&text)?;
+            // Rules that are ours alone have no table beside them.
+            if live.rules.is_err() {
+                match without_others(&listed_tables()?) {
+                    Ok(text) if text.is_empty() => {}
+                    Ok(text) => load(&text)?,
+                    Err(error) => return Err(ActError::Tables(error)),
+                }
             }
         }
         let loaded = load(&prepared.links);
-        // A link that is gone fails the whole text: a new list then.
-        let links = Links::parse(&listed_links()?)?;
-        if links.0.keys().ne(live.links.0.keys()) {
+        let after = Live::read(&listed_rules()?, &listed_links()?)?;
+        // A link that is gone fails the whole text, a new one has no chain: once more, for those that there are.
+        if after.links.0.keys().ne(live.links.0.keys()) {
             continue;
         }
         loaded?;
-        let live = looked_again(&shipped)?;
-        settle(&shipped, &live)?;
-        return Ok(live.links.0.into_keys().collect());
+        judged(&shipped, &after)?;
+        settle(&shipped, &after)?;
+        return Ok(after.links.0.into_keys().collect());
     }
     Err(ActError::Restless)
 }
 
-/// Reads back what was loaded, and judges it.
-fn looked_again(shipped: &Shipped) -> Result<Live, ActError> {
-    let live = Live::read(&listed_rules()?, &listed_links()?)?;
+/// Judges what was read back.
+fn judged(shipped: &Shipped, live: &Live) -> Result<(), ActError> {
     let not_there = |what: String| ActError::NotThere { profile: shipped.page.name.clone(), what };
     if live.holds(std::slice::from_ref(shipped)).is_none() {
         let what = live.rules.as_ref().err().map_or_else(|| "they are others".to_owned(), ToString::to_string);
         return Err(not_there(what));
     }
     let refusals = live.proven(shipped).err().unwrap_or_default();
-    match refusals.first() {
-        Some(refusal) => Err(not_there(refusal.to_string())),
-        None => Ok(live),
-    }
+    refusals.first().map_or(Ok(()), |refusal| Err(not_there(refusal.to_string())))
 }
 
 /// Where nothing may leave links are down; else they are up, now that each has its chain.

@@ -118,23 +118,37 @@ fn replacing(family: &str, name: &str, table: Table) -> String {
     format!("table {family} {name}\ndelete table {family} {name}\n{text}")
 }
 
-/// Text that removes every table that is not ours, by its number: names may be anything. None where there is none.
-pub fn without_others(tables: &str) -> Option<String> {
-    let mut text = String::new();
-    for line in tables.lines() {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let (Some(&"table"), Some(family), Some(name)) = (words.first(), words.get(1), words.get(2)) else { continue };
-        if [("inet", INET_TABLE), ("netdev", LINK_TABLE)].contains(&(*family, *name)) && words.len() == 6 {
-            continue;
-        }
-        let number = line.rsplit_once("# handle ").map(|(_, number)| number);
-        let is_number = |text: &&str| !text.is_empty() && text.bytes().all(|it| it.is_ascii_digit());
-        let is_family = family.bytes().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit());
-        if let Some(number) = number.filter(is_number).filter(|_| is_family) {
-            text.push_str(&format!("delete table {family} handle {number}\n"));
-        }
-    }
-    (!text.is_empty()).then_some(text)
+#[derive(Deserialize)]
+struct Tables {
+    nftables: Vec<Listed>,
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    #[serde(default)]
+    table: Option<Numbered>,
+}
+
+#[derive(Deserialize)]
+struct Numbered {
+    family: String,
+    name: String,
+    handle: u64,
+}
+
+/// Text that removes every table that is not ours, from nft's JSON. By their numbers: names may be anything.
+///
+/// # Errors
+/// It is not what nft prints.
+pub fn without_others(tables: &[u8]) -> Result<String, serde_json::Error> {
+    let listed = serde_json::from_slice::<Tables>(tables)?.nftables.into_iter().filter_map(|it| it.table);
+    let ours = |table: &Numbered| {
+        [("inet", INET_TABLE), ("netdev", LINK_TABLE)].contains(&(table.family.as_str(), table.name.as_str()))
+    };
+    Ok(listed
+        .filter(|table| !ours(table) && table.family.bytes().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit()))
+        .map(|table| format!("delete table {} handle {}\n", table.family, table.handle))
+        .collect())
 }
 
 /// The digest by which a profile's rules are known.

@@ -63,12 +63,12 @@ pub fn listed_rules() -> Result<Vec<u8>, ProgramError> {
     run(NFT, &["list", "ruleset"], b"", TEXT_BYTES_MAX)
 }
 
-/// The tables that there are: `table FAMILY NAME # handle N`, one a line.
+/// The tables that there are, as JSON: their numbers are only there in every version of nft.
 ///
 /// # Errors
 /// [`ProgramError`].
 pub fn listed_tables() -> Result<Vec<u8>, ProgramError> {
-    run(NFT, &["-a", "list", "tables"], b"", TEXT_BYTES_MAX)
+    run(NFT, &["-j", "list", "tables"], b"", TEXT_BYTES_MAX)
 }
 
 /// The links that there are, as `ip -j link` lists them.

@@ -299,6 +299,7 @@ fn plan(name: &str, version: &str) -> Plan {
             group: "root".into(),
             content: PlannedContent::Inline(String::new()),
         }],
+        services: None,
         mmdebstrap: "none".into(),
         trust: None,
         builder: "tests".into(),

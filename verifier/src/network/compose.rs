@@ -6,7 +6,9 @@
 //! meets the second.
 
 use super::profile::{DHCP_UID, DNS_PORTS, LinkNeed, Loopback, Ports, Profile};
-use super::rules::{Act, Base, Chain, Condition, EPOCH, EPOCH_NOW, ETHER_ARP, Elements, Field, Hook};
+use super::rules::{
+    Act, Base, Chain, Condition, EPOCH, EPOCH_NOW, ETHER_ARP, ETHER_IPV4, ETHER_IPV6, Elements, Field, Hook,
+};
 use super::rules::{Rule, Ruleset, Span, TCP, Table, UDP};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -219,7 +221,8 @@ fn leaving(profile: &Profile) -> Vec<Rule> {
     let mut rules = Vec::new();
     if !profile.leaves.is_empty() {
         rules.push(Rule::new(
-            vec![Condition::is(Field::L4Proto, TCP), established(), Condition::in_set(Field::CtMark, EPOCH)],
+            // Conntrack takes a SYN for a part of a flow that is not closed yet: whoever begins is asked who he is.
+            vec![!Condition::begins(), established(), Condition::in_set(Field::CtMark, EPOCH)],
             vec![Act::MarkPacket(now()), Act::Accept],
         ));
     }
@@ -228,7 +231,7 @@ fn leaving(profile: &Profile) -> Vec<Rule> {
     }
     for leave in &profile.leaves {
         rules.push(Rule::new(
-            vec![new(), Condition::is(Field::SocketUid, u64::from(leave.uid))],
+            vec![Condition::begins(), new(), Condition::is(Field::SocketUid, u64::from(leave.uid))],
             vec![Act::Goto(format!("{OF_USER}{}", leave.user))],
         ));
     }
@@ -277,7 +280,7 @@ fn flows(ports: &Ports) -> Vec<Rule> {
 /// Each port of ours is a chain of its own: what it does not let through is answered.
 fn loopback_chains(loopback: &Loopback) -> Vec<Chain> {
     let of_port = |port: &u16| format!("{OF_PORT}{port}");
-    let mut rules = vec![Rule::new(vec![established()], vec![Act::Accept])];
+    let mut rules = vec![Rule::new(vec![!Condition::begins(), established()], vec![Act::Accept])];
     rules.extend(
         loopback.0.keys().map(|port| {
             Rule::new(vec![Condition::is(Field::TcpDport, u64::from(*port))], vec![Act::Goto(of_port(port))])
@@ -303,13 +306,17 @@ fn loopback_chains(loopback: &Loopback) -> Vec<Chain> {
 fn frames(profile: &Profile) -> Vec<Rule> {
     let mut rules = Vec::new();
     if !profile.leaves.is_empty() {
-        rules.push(Rule::new(vec![Condition::in_set(Field::Mark, EPOCH)], vec![Act::Accept]));
+        // Whoever watches frames sees them after this chain, and could set a mark that he sees.
+        rules.push(Rule::new(vec![Condition::in_set(Field::Mark, EPOCH)], vec![Act::ClearMark, Act::Accept]));
     }
     for need in &profile.link {
+        // The type on the wire stands last: where nft's listing finds it before a condition that implies it, it leaves
+        // it out, and then what the sender calls his frame is all that is asked.
+        let on_wire = |ether| Condition::is(Field::EtherType, ether);
         let conditions = match need {
-            LinkNeed::Arp => vec![Condition::is(Field::EtherType, ETHER_ARP)],
-            LinkNeed::Nd => neighbours(ND_OUT),
-            LinkNeed::Dhcp => dhcp(),
+            LinkNeed::Arp => vec![on_wire(ETHER_ARP)],
+            LinkNeed::Nd => [neighbours(ND_OUT), vec![on_wire(ETHER_IPV6)]].concat(),
+            LinkNeed::Dhcp => [dhcp(), vec![on_wire(ETHER_IPV4)]].concat(),
         };
         rules.push(Rule::new(conditions, vec![Act::Limit(need.limit()), Act::Accept]));
     }

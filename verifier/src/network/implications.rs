@@ -48,9 +48,10 @@ impl Sends {
         let mut sends = Vec::new();
         for limit in limits {
             let begins = |fate: &&Fate| fate.limit == limit && fate.packets.on(Axis::State) != ESTABLISHED;
-            // Marks are not a person's business.
+            // Marks and parts of packets are not a person's business.
             let bare = |fate: &Fate| {
-                [Axis::State, Axis::FlowMark, Axis::Mark].iter().fold(fate.packets, |it, axis| it.set(*axis, u64::MAX))
+                const NOT_TOLD: [Axis; 5] = [Axis::State, Axis::FlowMark, Axis::Mark, Axis::Part, Axis::Begin];
+                NOT_TOLD.iter().fold(fate.packets, |it, axis| it.set(*axis, u64::MAX))
             };
             for packets in merged(left.iter().filter(begins).map(bare)) {
                 let one = Self::read(&packets, space, public, limit);
@@ -64,16 +65,16 @@ impl Sends {
 
     fn read(packets: &Packets, space: &Space, public: u64, limit: Option<Limit>) -> Self {
         let to = packets.on(Axis::To);
-        let ethers = space.ethers(to);
-        let is_ip = ethers.iter().all(|ether| [ETHER_IPV4, ETHER_IPV6].contains(ether));
+        let ip = space.sent_as(ETHER_IPV4) | space.sent_as(ETHER_IPV6);
+        let is_ip = to & !(space.v4() | space.v6()) == 0 && packets.on(Axis::Wire) & !ip == 0;
         let told = |axis| space.values(axis, packets.on(axis));
-        let words = |field, values: Vec<u64>| values.iter().map(|it| super::print::word(field, *it)).collect();
-        let what = match (is_ip, told(Axis::L4)) {
-            (false, _) => words(Field::EtherType, ethers),
-            (true, Some(protocols)) => {
-                words(Field::L4Proto, protocols.iter().flat_map(|(first, last)| *first..=*last).collect())
+        let (field, axis) = if is_ip { (Field::L4Proto, Axis::L4) } else { (Field::EtherType, Axis::Wire) };
+        let what = match told(axis) {
+            Some(values) => {
+                let values = values.iter().flat_map(|(first, last)| *first..=*last);
+                values.map(|it| super::print::word(field, it)).collect()
             }
-            (true, None) => vec!["any protocol".to_owned()],
+            None => vec![if is_ip { "any protocol" } else { "any frame" }.to_owned()],
         };
         Self {
             users: told(Axis::Uid),

@@ -1,6 +1,6 @@
 //! What the kernel does with packets by these rules: every packet at once, in classes.
 
-use super::packets::{Axis, Distinctions, LOOPBACK, OTHER, OURS, OUTSIDE, Packets, Space, WHOLE, subtract};
+use super::packets::{Axis, BEGINS, Distinctions, LOOPBACK, OTHER, OURS, OUTSIDE, Packets, Space, WHOLE, subtract};
 use super::promise::OF_A_FLOW;
 use super::rules::{Act, Chain, Condition, EPOCH, EPOCH_NOW, Elements, Field, Hook, ICMPV6, Limit};
 use super::rules::{Rule, Ruleset, TCP, Table, UDP, With};
@@ -187,6 +187,7 @@ impl<'a> Model<'a> {
                             inside.packets = inside.packets.set(Axis::FlowMark, OURS);
                         }
                         Act::MarkPacket(_) => inside.packets = inside.packets.set(Axis::Mark, OURS),
+                        Act::ClearMark => inside.packets = inside.packets.set(Axis::Mark, OTHER),
                         Act::Count(name) => {
                             if !self.table.counters.contains_key(name) {
                                 return Err(absent("counter"));
@@ -234,7 +235,7 @@ impl<'a> Model<'a> {
     }
 
     fn ip(&self) -> u64 {
-        self.space.ether(&[(0x0800, 0x0800), (0x86dd, 0x86dd)])
+        self.space.v4() | self.space.v6()
     }
 
     /// Of a protocol whose header is there.
@@ -271,27 +272,31 @@ impl<'a> Model<'a> {
                 packets.only(Axis::State, turned(mask, 0b11111))
             }
             (Field::EtherType, With::Values(spans)) => {
-                packets.only(Axis::To, turned(self.space.ether(spans), u64::MAX))
+                // A frame without an Ethernet header is neither of a type nor of another.
+                packets.only(Axis::Wire, self.space.within(Axis::Wire, spans, *not))
             }
             (Field::Destination4, With::Set(name)) => {
                 let Some(Elements::V4(spans)) = self.table.sets.get(name) else { return Err("set") };
-                packets.only(Axis::To, turned(self.space.to_v4(spans), self.space.ether(&[(0x0800, 0x0800)])))
+                packets.only(Axis::To, turned(self.space.to_v4(spans), self.space.v4()))
             }
             (Field::Destination6, With::Set(name)) => {
                 let Some(Elements::V6(spans)) = self.table.sets.get(name) else { return Err("set") };
-                packets.only(Axis::To, turned(self.space.to_v6(spans), self.space.ether(&[(0x86dd, 0x86dd)])))
+                packets.only(Axis::To, turned(self.space.to_v6(spans), self.space.v6()))
             }
             (Field::HopLimit, With::Values(_)) => {
-                packets.only(Axis::Hops, number(Axis::Hops)).only(Axis::To, self.space.ether(&[(0x86dd, 0x86dd)]))
+                packets.only(Axis::Hops, number(Axis::Hops)).only(Axis::To, self.space.v6())
             }
             (Field::Icmp6Type, With::Values(_)) => {
-                let packets = self.transport(packets, ICMPV6).only(Axis::To, self.space.ether(&[(0x86dd, 0x86dd)]));
+                let packets = self.transport(packets, ICMPV6).only(Axis::To, self.space.v6());
                 packets.only(Axis::Icmp6, number(Axis::Icmp6))
             }
             (Field::AnyDport, With::Values(_)) => {
                 packets.only(Axis::Dport, number(Axis::Dport)).only(Axis::To, self.ip()).only(Axis::Part, WHOLE)
             }
             (Field::TcpDport, With::Values(_)) => self.transport(packets, TCP).only(Axis::Dport, number(Axis::Dport)),
+            (Field::TcpFlags, With::Begin) => {
+                self.transport(packets, TCP).only(Axis::Begin, turned(BEGINS, BEGINS | OTHER))
+            }
             (Field::UdpDport, With::Values(_)) => self.transport(packets, UDP).only(Axis::Dport, number(Axis::Dport)),
             (Field::UdpSport, With::Values(_)) => self.transport(packets, UDP).only(Axis::Sport, number(Axis::Sport)),
             _ => return Err("such comparison, or set"),

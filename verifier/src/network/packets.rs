@@ -4,6 +4,7 @@
 //! all fields, a list of them any set. Splitting and subtracting them is exact, so whatever is said of the classes is
 //! said of each single packet.
 
+use super::print::word;
 use super::rules::{ETHER_ARP, ETHER_IPV4, ETHER_IPV6, Field, Span};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -11,8 +12,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Axis {
-    /// The kind of frame, and the destination of a packet.
+    /// What its sender calls it, and the destination of a packet: rules read its headers as this kind's.
     To,
+    /// The type of its frame on the wire, which may be another.
+    Wire,
     /// Protocol.
     L4,
     /// Source port.
@@ -33,13 +36,16 @@ pub enum Axis {
     Mark,
     /// Whether a header of its protocol can be read: not of a later fragment.
     Part,
+    /// Whether it begins a connection of TCP.
+    Begin,
     /// The link: loopback, or another.
     Link,
 }
 
-const AXES: usize = 12;
+const AXES: usize = 14;
 const ALL_AXES: [Axis; AXES] = [
     Axis::To,
+    Axis::Wire,
     Axis::L4,
     Axis::Sport,
     Axis::Dport,
@@ -50,6 +56,7 @@ const ALL_AXES: [Axis; AXES] = [
     Axis::FlowMark,
     Axis::Mark,
     Axis::Part,
+    Axis::Begin,
     Axis::Link,
 ];
 /// Classes of one field: bits of a word.
@@ -58,12 +65,16 @@ const CLASSES_MAX: usize = 64;
 const NOBODY: u64 = 0xffff_ffff;
 /// The value that stands for a protocol that cannot be told: a header that is cut, or no chain of headers.
 const UNTOLD: u64 = 0x100;
+/// The value that stands for no type on the wire: a link without Ethernet headers.
+const UNTYPED: u64 = 0x1_0000;
 /// Of [`Axis::Mark`] and [`Axis::FlowMark`]: the mark of this profile's flows.
 pub const OURS: u64 = 1;
 /// Any other mark, none among them.
 pub const OTHER: u64 = 2;
 /// Of [`Axis::Part`]: not a later fragment.
 pub const WHOLE: u64 = 1;
+/// Of [`Axis::Begin`]: it is a SYN without ACK.
+pub const BEGINS: u64 = 1;
 /// Of [`Axis::Link`]: loopback.
 pub const LOOPBACK: u64 = 1;
 /// Any other link.
@@ -194,8 +205,8 @@ fn bits(classes: impl Iterator<Item = bool>) -> u64 {
 /// A class of destinations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum To {
-    /// A frame that carries neither, by its type.
-    Ether(Span),
+    /// Neither.
+    Other,
     /// IPv4, to such an address.
     V4(u32),
     /// IPv6, to such an address.
@@ -222,6 +233,7 @@ pub struct Space {
     icmp6: Line,
     hops: Line,
     uid: Line,
+    wire: Line,
     to: Vec<To>,
     v4: Vec<(Vec<Span<u32>>, u64)>,
     v6: Vec<(Vec<Span<u128>>, u64)>,
@@ -241,14 +253,10 @@ impl Space {
                 .flat_map(|(_, spans)| spans.clone())
                 .collect()
         };
-        let mut to = Vec::new();
+        let mut to = vec![To::Other];
         let ethers =
-            [of(&[Field::EtherType]), [ETHER_ARP, ETHER_IPV4, ETHER_IPV6].map(|it| (it, it)).to_vec()].concat();
-        for class in Line::cut(Field::EtherType.max(), &ethers)?.classes {
-            if class != (ETHER_IPV4, ETHER_IPV4) && class != (ETHER_IPV6, ETHER_IPV6) {
-                to.push(To::Ether(class));
-            }
-        }
+            [of(&[Field::EtherType]), [ETHER_ARP, ETHER_IPV4, ETHER_IPV6, UNTYPED].map(|it| (it, it)).to_vec()]
+                .concat();
         let v4 = told_apart(known.v4, u32::MAX, |it| it.checked_add(1), &mut to, To::V4);
         let v6 = told_apart(known.v6, u128::MAX, |it| it.checked_add(1), &mut to, To::V6);
         if to.len() > CLASSES_MAX {
@@ -265,6 +273,7 @@ impl Space {
             icmp6: Line::cut(Field::Icmp6Type.max(), &of(&[Field::Icmp6Type]))?,
             hops: Line::cut(Field::HopLimit.max(), &of(&[Field::HopLimit]))?,
             uid: Line::cut(NOBODY, &uid)?,
+            wire: Line::cut(UNTYPED, &ethers)?,
             to,
             v4,
             v6,
@@ -278,7 +287,7 @@ impl Space {
             let mask = match axis {
                 Axis::To => bits(self.to.iter().map(|_| true)),
                 Axis::State => bits([true; 5].into_iter()),
-                Axis::FlowMark | Axis::Mark | Axis::Part | Axis::Link => OURS | OTHER,
+                Axis::FlowMark | Axis::Mark | Axis::Part | Axis::Begin | Axis::Link => OURS | OTHER,
                 _ => self.line(axis).map_or(u64::MAX, Line::all),
             };
             all = all.set(axis, mask);
@@ -294,17 +303,23 @@ impl Space {
             Axis::Icmp6 => Some(&self.icmp6),
             Axis::Hops => Some(&self.hops),
             Axis::Uid => Some(&self.uid),
+            Axis::Wire => Some(&self.wire),
             _ => None,
         }
     }
 
-    /// Classes of an axis of numbers that lie within these spans; with `not`, all others, nobody's socket aside.
+    /// Classes of an axis of numbers that lie within these spans; with `not`, all others, but nobody's socket and what has
+    /// no type.
     pub fn within(&self, axis: Axis, spans: &[Span], not: bool) -> u64 {
         let Some(line) = self.line(axis) else { return 0 };
         let mask = line.mask(spans);
         let others = line.all() & !mask;
-        let nobody = if axis == Axis::Uid { line.mask(&[(NOBODY, NOBODY)]) } else { 0 };
-        if not { others & !nobody } else { mask }
+        let neither = match axis {
+            Axis::Uid => line.mask(&[(NOBODY, NOBODY)]),
+            Axis::Wire => self.wire(UNTYPED),
+            _ => 0,
+        };
+        if not { others & !neither } else { mask }
     }
 
     /// The values that these classes of an axis of numbers hold; `None` for all that there are.
@@ -322,28 +337,24 @@ impl Space {
         (spans != [(first, last)]).then_some(spans)
     }
 
-    /// Types of the frames, those of IP too.
-    pub fn ethers(&self, mask: u64) -> Vec<u64> {
-        let mut ethers: Vec<u64> = (self.to.iter().enumerate())
-            .filter(|(at, _)| mask >> at & 1 == 1)
-            .map(|(_, to)| match to {
-                To::Ether((first, _)) => *first,
-                To::V4(_) => ETHER_IPV4,
-                To::V6(_) => ETHER_IPV6,
-            })
-            .collect();
-        ethers.dedup();
-        ethers
+    /// Classes of packets of IPv4.
+    pub fn v4(&self) -> u64 {
+        bits(self.to.iter().map(|to| matches!(to, To::V4(_))))
     }
 
-    /// Classes of frames of these types.
-    pub fn ether(&self, spans: &[Span]) -> u64 {
-        let has = |value: u64| spans.iter().any(|(first, last)| (*first..=*last).contains(&value));
-        bits(self.to.iter().map(|to| match to {
-            To::Ether((first, _)) => has(*first),
-            To::V4(_) => has(ETHER_IPV4),
-            To::V6(_) => has(ETHER_IPV6),
-        }))
+    /// Classes of packets of IPv6.
+    pub fn v6(&self) -> u64 {
+        bits(self.to.iter().map(|to| matches!(to, To::V6(_))))
+    }
+
+    /// A type on the wire.
+    pub fn wire(&self, ether: u64) -> u64 {
+        self.wire.mask(&[(ether, ether)])
+    }
+
+    /// What the kernel sends as this type: links without Ethernet headers know none.
+    pub fn sent_as(&self, ether: u64) -> u64 {
+        self.wire(ether) | self.wire(UNTYPED)
     }
 
     /// Classes of packets of IPv4 to one of these addresses.
@@ -364,20 +375,31 @@ impl Space {
         let value = |axis: Axis| self.line(axis).and_then(|line| line.classes.get(first(axis))).map_or(0, |it| it.0);
         let mut words = Vec::new();
         let to = self.to.get(first(Axis::To));
-        let is_ip = !matches!(to, Some(To::Ether(_)) | None);
+        let is_ip = !matches!(to, Some(To::Other) | None);
+        let kind = match to {
+            Some(To::V4(_)) => ETHER_IPV4,
+            Some(To::V6(_)) => ETHER_IPV6,
+            _ => u64::MAX,
+        };
+        if packets.on(Axis::Wire) & self.wire(kind) == 0 {
+            words.push(match value(Axis::Wire) {
+                UNTYPED => "a frame without a type".to_owned(),
+                ether => format!("a frame of type {}", word(Field::EtherType, ether)),
+            });
+            if is_ip {
+                words.push(format!("which its sender calls {}", word(Field::EtherType, kind)));
+            }
+        }
         if is_ip && told(Axis::L4) {
             words.push(match value(Axis::L4) {
                 UNTOLD => "no protocol that can be told".to_owned(),
-                protocol => format!("protocol {}", super::print::word(Field::L4Proto, protocol)),
+                protocol => format!("protocol {}", word(Field::L4Proto, protocol)),
             });
         }
         match to {
-            Some(To::Ether((ether, _))) => {
-                words.push(format!("a frame of type {}", super::print::word(Field::EtherType, *ether)));
-            }
             Some(To::V4(address)) => words.push(format!("to {}", Ipv4Addr::from_bits(*address))),
             Some(To::V6(address)) => words.push(format!("to {}", Ipv6Addr::from_bits(*address))),
-            None => {}
+            Some(To::Other) | None => {}
         }
         if is_ip {
             for (axis, name) in
@@ -390,6 +412,9 @@ impl Space {
             if told(Axis::Part) {
                 words.push(if packets.on(Axis::Part) & WHOLE == 0 { "a later fragment" } else { "whole" }.to_owned());
             }
+        }
+        if is_ip && told(Axis::Begin) && told(Axis::L4) {
+            words.push(if packets.on(Axis::Begin) & BEGINS == 0 { "no SYN" } else { "a SYN" }.to_owned());
         }
         match value(Axis::Uid) {
             NOBODY => words.push("of no socket".to_owned()),

@@ -53,13 +53,13 @@ enum Token<'a> {
     Word(&'a str),
     /// Between double quotes.
     Quoted(&'a str),
-    /// `{ } , ; = : @ !=`
+    /// `{ } , ; = : @ !=`, and of flags `& ( | ) ==`
     Mark(&'static str),
     /// The end of a line.
     Line,
 }
 
-const MARKS: [&str; 8] = ["!=", "{", "}", ",", ";", "=", ":", "@"];
+const MARKS: [&str; 13] = ["!=", "==", "{", "}", ",", ";", "=", ":", "@", "&", "(", "|", ")"];
 
 fn tokens(text: &str) -> Result<Vec<(usize, Token<'_>)>, ParseError> {
     let mut tokens = Vec::new();
@@ -396,6 +396,11 @@ impl<'a> Parser<'a> {
         let ahead = |by: usize| self.tokens.get(self.at + by).map(|(_, token)| *token);
         let is_set = ahead(1) == Some(Token::Word("mark")) && ahead(2) == Some(Token::Word("set"));
         match first {
+            "meta" if is_set && ahead(3) != Some(Token::Word("meta")) => {
+                self.exactly(&["meta", "mark", "set"])?;
+                self.number(0)?;
+                Ok(Some(Act::ClearMark))
+            }
             "meta" | "ct" if is_set => {
                 self.exactly(&[first, "mark", "set", "meta", "l4proto", "map", "@"])?;
                 let map = self.name("the name of a map")?;
@@ -450,6 +455,9 @@ impl<'a> Parser<'a> {
         });
         let Some((field, ..)) = known else { return self.no("what our rules compare here") };
         let field = *field;
+        if field == Field::TcpFlags {
+            return self.begins();
+        }
         let not = self.took(Token::Mark("!="));
         let with = match self.peek() {
             Some(Token::Quoted(_)) if matches!(field, Field::InLink | Field::OutLink) => {
@@ -471,6 +479,21 @@ impl<'a> Parser<'a> {
             _ => With::Values(vec![self.span(field)?]),
         };
         Ok(Condition { field, not, with })
+    }
+
+    /// `& (syn | ack) == syn` as nft 1.1.3 lists it, or `syn / syn,ack` as 1.0.6 does; and their opposites.
+    fn begins(&mut self) -> Result<Condition, ParseError> {
+        let not = if self.took(Token::Mark("&")) {
+            self.exactly(&["(", "syn", "|", "ack", ")"])?;
+            let not = self.took(Token::Mark("!="));
+            self.exactly(if not { &["syn"] } else { &["==", "syn"] })?;
+            not
+        } else {
+            let not = self.took(Token::Mark("!="));
+            self.exactly(&["syn", "/", "syn", ",", "ack"])?;
+            not
+        };
+        Ok(if not { !Condition::begins() } else { Condition::begins() })
     }
 
     /// Values between commas, up to `end`; without one as long as commas follow.

@@ -126,8 +126,12 @@ impl Display for Rule {
 
 impl Display for Condition {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if self.with == With::Begin {
+            return write!(f, "{} & (syn | ack) {} syn", self.field, if self.not { "!=" } else { "==" });
+        }
         write!(f, "{} {}", self.field, if self.not { "!= " } else { "" })?;
         match &self.with {
+            With::Begin => Ok(()),
             With::Set(name) => write!(f, "@{name}"),
             With::Link(name) => write!(f, "\"{name}\""),
             With::Values(spans) => {
@@ -174,6 +178,7 @@ impl Display for Act {
             Self::Limit(limit) => write!(f, "{limit}"),
             Self::MarkFlow(map) => write!(f, "ct mark set meta l4proto map @{map}"),
             Self::MarkPacket(map) => write!(f, "meta mark set meta l4proto map @{map}"),
+            Self::ClearMark => f.write_str("meta mark set 0x00000000"),
             Self::Count(name) => write!(f, "counter name \"{name}\""),
             Self::Accept => f.write_str("accept"),
             Self::Drop => f.write_str("drop"),

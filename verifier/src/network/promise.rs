@@ -1,9 +1,9 @@
 //! What a profile promises, as sets of packets: taken from its page, never from rules.
 
 use super::compose::{ND_HOPS, ND_IN, ND_OUT, special4, special6};
-use super::packets::{Axis, Distinctions, LOOPBACK, OTHER, OURS, OUTSIDE, Packets, Space, WHOLE};
+use super::packets::{Axis, BEGINS, Distinctions, LOOPBACK, OTHER, OURS, OUTSIDE, Packets, Space, WHOLE};
 use super::profile::{DHCP_UID, DNS_PORTS, LinkNeed, Loopback, Profile};
-use super::rules::{ETHER_ARP, Field, ICMPV6, Limit, Span, TCP, UDP};
+use super::rules::{ETHER_ARP, ETHER_IPV4, ETHER_IPV6, Field, ICMPV6, Limit, Span, TCP, UDP};
 use crate::service::Uids;
 
 /// `ct state established`, as its bit: in a flow that was answered.
@@ -12,7 +12,6 @@ const RELATED: u64 = 1 << 2;
 const NEW: u64 = 1 << 3;
 /// The others, `invalid` and `untracked`, belong to no flow.
 pub const OF_A_FLOW: u64 = ESTABLISHED | RELATED | NEW;
-const EVERY_STATE: u64 = 0b11111;
 
 /// Packets that may leave.
 #[derive(Debug)]
@@ -73,7 +72,7 @@ impl Promise {
     /// Of a profile.
     pub fn of(profile: &Profile, loopback: &Loopback, space: &Space) -> Self {
         let words = Words { space, outside: space.all().only(Axis::Link, OUTSIDE) };
-        let (v4, v6) = (space.ether(&[(0x0800, 0x0800)]), space.ether(&[(0x86dd, 0x86dd)]));
+        let (v4, v6) = (space.v4(), space.v6());
         let public = (v4 & !space.to_v4(&special4())) | (v6 & !space.to_v6(&special6()));
         let mut promise = Self {
             packets: Vec::new(),
@@ -88,26 +87,28 @@ impl Promise {
             let ports = space.within(Axis::Dport, &leave.ports.spans(), false);
             let uid = space.within(Axis::Uid, &[(u64::from(leave.uid), u64::from(leave.uid))], false);
             let flow = (words.of(TCP, public)).only(Axis::Dport, ports).only(Axis::Uid, uid).only(Axis::State, NEW);
+            let flow = flow.only(Axis::Begin, BEGINS);
             promise.flows.push(flow);
+            // As they leave: in a flow without its mark the next packet would be lost. A packet may be cut on its way.
+            let packets = flow.only(Axis::FlowMark, OURS).set(Axis::Part, WHOLE | OTHER);
             promise.packets.push(Allowed {
                 what: format!("new flows of {} to public addresses", leave.user),
-                // As they leave: unmarked, the next packet would be lost.
-                packets: flow.only(Axis::FlowMark, OURS),
+                packets,
                 limit: None,
-                must: flow.only(Axis::FlowMark, OURS).only(Axis::Mark, OURS),
+                must: packets.only(Axis::Mark, OTHER),
             });
         }
         if !profile.leaves.is_empty() {
-            // Every later part of a flow, a fragment too: its ports are those of the flow.
+            // Every later part of a flow, a fragment too: its ports are those of the flow. Nothing that begins another.
             let tcp = space.within(Axis::L4, &[(TCP, TCP)], false);
             let later = words.outside.only(Axis::L4, tcp).only(Axis::To, v4 | v6);
-            let later = later.only(Axis::State, ESTABLISHED).only(Axis::FlowMark, OURS);
+            let later = later.only(Axis::State, ESTABLISHED).only(Axis::FlowMark, OURS).only(Axis::Begin, OTHER);
             let dns = space.within(Axis::Dport, &DNS_PORTS.map(|it| (it, it)), false);
             promise.packets.push(Allowed {
                 what: "what follows in such a flow".to_owned(),
                 packets: later,
                 limit: None,
-                must: later.only(Axis::Mark, OURS).only(Axis::Dport, !dns),
+                must: later.only(Axis::Mark, OTHER).only(Axis::Dport, !dns),
             });
             let answers = words.outside.only(Axis::State, ESTABLISHED | RELATED).only(Axis::FlowMark, OURS);
             promise.input.push(answers.only(Axis::To, v4 | v6));
@@ -116,7 +117,7 @@ impl Promise {
             let limit = Some(need.limit());
             match need {
                 LinkNeed::Arp => {
-                    let arp = words.outside.only(Axis::To, space.ether(&[(ETHER_ARP, ETHER_ARP)]));
+                    let arp = words.outside.only(Axis::Wire, space.wire(ETHER_ARP));
                     let must = arp.only(Axis::Mark, OTHER);
                     promise.frames.push(Allowed { what: "ARP".to_owned(), packets: arp, limit, must });
                 }
@@ -127,11 +128,12 @@ impl Promise {
                             .only(Axis::Icmp6, space.within(Axis::Icmp6, types, false))
                             .only(Axis::Hops, space.within(Axis::Hops, &[(ND_HOPS, ND_HOPS)], false))
                     };
-                    let nd = asked(ND_OUT);
-                    let must = nd.only(Axis::Mark, OTHER).only(Axis::FlowMark, OTHER);
-                    for kind in [&mut promise.packets, &mut promise.frames] {
-                        kind.push(Allowed { what: "neighbour discovery".to_owned(), packets: nd, limit, must });
-                    }
+                    let sent = asked(ND_OUT);
+                    let written = sent.only(Axis::Wire, space.wire(ETHER_IPV6));
+                    let must = written.only(Axis::Mark, OTHER).only(Axis::FlowMark, OTHER);
+                    let what = || "neighbour discovery".to_owned();
+                    promise.packets.push(Allowed { what: what(), packets: sent, limit, must });
+                    promise.frames.push(Allowed { what: what(), packets: written, limit, must });
                     promise.input.push(asked(ND_IN));
                 }
                 LinkNeed::Dhcp => {
@@ -144,11 +146,14 @@ impl Promise {
                     // Where no flow is let out there are no marks.
                     let marked = if profile.leaves.is_empty() { OURS | OTHER } else { OURS };
                     let sent = dhcp.only(Axis::FlowMark, marked);
-                    let must = sent.only(Axis::Mark, OTHER).only(Axis::State, NEW);
+                    let wire = space.wire(ETHER_IPV4);
+                    let must =
+                        sent.only(Axis::Mark, OTHER).only(Axis::State, NEW).only(Axis::Wire, wire).only(Axis::To, v4);
                     let what = || "DHCP".to_owned();
                     promise.packets.push(Allowed { what: what(), packets: sent, limit, must });
-                    let must = dhcp.only(Axis::Mark, OTHER);
-                    promise.frames.push(Allowed { what: what(), packets: dhcp, limit, must });
+                    let written = dhcp.only(Axis::Wire, wire);
+                    let must = written.only(Axis::Mark, OTHER);
+                    promise.frames.push(Allowed { what: what(), packets: written, limit, must });
                 }
             }
         }
@@ -157,10 +162,14 @@ impl Promise {
         for port in loopback.0.keys() {
             let number = u64::from(*port);
             let to = (words.of(TCP, v4 | v6).set(Axis::Link, LOOPBACK))
-                .only(Axis::Dport, space.within(Axis::Dport, &[(number, number)], false))
-                .only(Axis::State, EVERY_STATE & !ESTABLISHED);
+                .only(Axis::Dport, space.within(Axis::Dport, &[(number, number)], false));
             let uids = space.within(Axis::Uid, &loopback.spans(*port), false);
-            promise.loopback.push((*port, to, to.only(Axis::Uid, uids)));
+            // All but what follows in a connection: no state makes a SYN a part of one.
+            for begins in
+                [to.only(Axis::State, !ESTABLISHED), to.only(Axis::State, ESTABLISHED).only(Axis::Begin, BEGINS)]
+            {
+                promise.loopback.push((*port, begins, begins.only(Axis::Uid, uids)));
+            }
         }
         promise
     }

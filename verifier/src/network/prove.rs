@@ -4,15 +4,16 @@
 //! none is a sample. What is proven holds for rules in the kernel as nft lists them, a kernel that does what nft's
 //! manual says, and a mark that nobody guesses (32 random bits; setting one needs CAP_NET_ADMIN or CAP_NET_RAW).
 
+use super::compose::link_chain;
 use super::compose::{DNS_REFUSED, FORWARD_REFUSED, FRAMES_REFUSED, INPUT_REFUSED, LOOPBACK_REFUSED, REFUSED};
 use super::implications::Sends;
 use super::links::Links;
 use super::model::{Fate, Model, ModelError, Outcome, begin, beyond, distinctions};
-use super::packets::{Axis, Distinctions, LOOPBACK, OTHER, OURS, OUTSIDE, Packets, Space, subtract};
+use super::packets::{Axis, Distinctions, LOOPBACK, OTHER, OURS, OUTSIDE, Packets, Space, WHOLE, subtract};
 use super::profile::{Loopback, Profile};
 use super::promise::{self, Allowed, Promise};
 use super::refusal::NetworkRefusal;
-use super::rules::{Chain, EPOCH, Elements, Field, Hook, Rule, Ruleset, Table};
+use super::rules::{Chain, EPOCH, ETHER_IPV4, ETHER_IPV6, Elements, Field, Hook, Rule, Ruleset, Table};
 use crate::refusal::Findings;
 use std::rc::Rc;
 
@@ -69,6 +70,11 @@ fn shape(table: &Table) -> Result<(), ModelError> {
         // Which of two comes first, the kernel and a listing do not agree on.
         if hook.is_some_and(|hook| hooks.contains(&hook) && *hook != Hook::Egress(None)) {
             return wrong("its hook has another chain already");
+        }
+        if let Some(Hook::Egress(Some(link))) = hook
+            && chain.name != link_chain(link)
+        {
+            return wrong("its name is not that of the link it guards");
         }
         hooks.extend(hook);
         for condition in chain.rules.iter().flat_map(|rule| &rule.conditions) {
@@ -144,9 +150,18 @@ impl Prover<'_> {
     /// yet is still new, and may be marked.
     fn first(&self, link: u64) -> Vec<Packets> {
         let any = self.space.all().only(Axis::Link, link).only(Axis::Mark, OTHER);
-        let ip = any.only(Axis::To, self.space.ether(&[(0x0800, 0x0800), (0x86dd, 0x86dd)]));
         let flows = promise::OF_A_FLOW;
-        vec![ip.only(Axis::State, flows), ip.only(Axis::State, !flows).only(Axis::FlowMark, OTHER)]
+        let of_kernel = self.of_kernel().into_iter().map(|kind| kind.and(&any));
+        of_kernel
+            .flat_map(|ip| [ip.only(Axis::State, flows), ip.only(Axis::State, !flows).only(Axis::FlowMark, OTHER)])
+            .collect()
+    }
+
+    /// Packets whose frames the kernel writes: their type on the wire is what they are.
+    fn of_kernel(&self) -> [Packets; 2] {
+        let space = self.space;
+        [(space.v4(), ETHER_IPV4), (space.v6(), ETHER_IPV6)]
+            .map(|(to, ether)| space.all().only(Axis::To, to).only(Axis::Wire, space.sent_as(ether)))
     }
 
     /// Looks at what holds at every hook: what is marked, and that what is refused is counted as what it is. Of
@@ -185,6 +200,17 @@ impl Prover<'_> {
         beyond(fate, allowed.iter().copied()).map(|it| (self.space.example(&it), fate.rules()))
     }
 
+    /// Who receives packets or watches frames sees their marks after these hooks.
+    fn unmarked(&mut self, outcome: &Outcome) {
+        for fate in &outcome.accepted {
+            let shown = fate.packets.only(Axis::Mark, OURS);
+            if !shown.is_empty() {
+                let (packet, rule) = (self.space.example(&shown), fate.rules());
+                self.findings.add(NetworkRefusal::MarkShown { packet, rule });
+            }
+        }
+    }
+
     fn passing(&mut self, inet: &Model<'_>) -> Result<(), ModelError> {
         let packets = self.first(LOOPBACK | OUTSIDE);
         let outcome = inet.hook(&Hook::Forward, &begin(packets))?;
@@ -201,6 +227,7 @@ impl Prover<'_> {
         let packets = self.first(OUTSIDE);
         let outcome = inet.hook(&Hook::Input, &begin(packets.clone()))?;
         let outcome = self.follow(outcome, None, INPUT_REFUSED);
+        self.unmarked(&outcome);
         for fate in &outcome.accepted {
             if let Some((packet, rule)) = self.more(fate, &self.promise.input) {
                 self.findings.add(NetworkRefusal::PacketAdmitted { packet, rule });
@@ -214,6 +241,7 @@ impl Prover<'_> {
         let packets = self.first(LOOPBACK);
         let inside = inet.hook(&Hook::Input, &begin(packets))?;
         let inside = self.follow(inside, None, INPUT_REFUSED);
+        self.unmarked(&inside);
         self.open(&inside);
         Ok(())
     }
@@ -228,6 +256,7 @@ impl Prover<'_> {
     fn on_loopback(&mut self, inet: &Model<'_>) -> Result<(), ModelError> {
         let outcome = inet.hook(&Hook::Output, &begin(self.first(LOOPBACK)))?;
         let outcome = self.follow(outcome, None, LOOPBACK_REFUSED);
+        self.unmarked(&outcome);
         for (port, to, allowed) in &self.promise.loopback {
             for fate in &outcome.accepted {
                 let inside = Fate { packets: fate.packets.and(to), ..fate.clone() };
@@ -261,10 +290,18 @@ impl Prover<'_> {
                 self.findings.add(NetworkRefusal::PacketLeaks { link, packet, rule });
             }
         }
-        Ok(accepted
-            .into_iter()
-            .map(|fate| Fate { before: Some(Rc::clone(&fate.by)), counted: Vec::new(), ..fate })
-            .collect())
+        // What is too large for a link is cut before it gets there.
+        let cut = |packets: Packets| match packets.on(Axis::Part) & WHOLE {
+            0 => packets,
+            _ => packets.set(Axis::Part, WHOLE | OTHER),
+        };
+        let go_on = |fate: Fate| Fate {
+            packets: cut(fate.packets),
+            before: Some(Rc::clone(&fate.by)),
+            counted: Vec::new(),
+            ..fate
+        };
+        Ok(accepted.into_iter().map(go_on).collect())
     }
 
     fn leaving(&mut self, frames: &Model<'_>, link: &str, sent: &[Fate]) -> Result<(), ModelError> {
@@ -273,16 +310,16 @@ impl Prover<'_> {
         // What was let out as a packet keeps that rule's name where the chain of the link adds nothing.
         let outcome = frames.hook(&hook, sent)?;
         let outcome = self.follow(outcome, None, FRAMES_REFUSED);
-        self.compare(&outcome, &promise.packets, link, |link, packet, rule| NetworkRefusal::PacketLeaks {
-            link,
-            packet,
-            rule,
+        self.unmarked(&outcome);
+        self.compare(&outcome, &promise.packets, &self.of_kernel(), link, |link, packet, rule| {
+            NetworkRefusal::PacketLeaks { link, packet, rule }
         });
         let mut left = outcome.accepted;
         let written = self.space.all().only(Axis::Link, OUTSIDE).only(Axis::Mark, OTHER);
         let outcome = frames.hook(&hook, &begin([written]))?;
         let outcome = self.follow(outcome, None, FRAMES_REFUSED);
-        self.compare(&outcome, &promise.frames, link, |link, packet, rule| NetworkRefusal::FrameLeaks {
+        self.unmarked(&outcome);
+        self.compare(&outcome, &promise.frames, &[written], link, |link, packet, rule| NetworkRefusal::FrameLeaks {
             link,
             packet,
             rule,
@@ -300,6 +337,7 @@ impl Prover<'_> {
         &mut self,
         outcome: &Outcome,
         allowed: &[Allowed],
+        sent: &[Packets],
         link: &str,
         leak: impl Fn(String, String, String) -> NetworkRefusal,
     ) {
@@ -333,8 +371,8 @@ impl Prover<'_> {
                 self.findings.add(NetworkRefusal::TooOften { link: link.to_owned(), packet, rule });
             }
         }
-        for wanted in allowed {
-            self.wanted(&wanted.must, outcome, &wanted.what, link);
+        for (wanted, sent) in allowed.iter().flat_map(|wanted| sent.iter().map(move |sent| (wanted, sent))) {
+            self.wanted(&wanted.must.and(sent), outcome, &wanted.what, link);
         }
     }
 

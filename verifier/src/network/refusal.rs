@@ -38,6 +38,10 @@ refusals! {
     "what a link needs leaves {link} without the limit on it: {packet}: {rule}"
     "What anybody may send for the sake of the link is limited, so that it carries little else. The limit is missing, looser, or there more than once. Apply the profile again."
 
+    MarkShown { packet: String, rule: String }
+    "a packet shows the mark that lets frames out: {packet}: {rule}"
+    "Who watches frames, or receives the packet, reads this mark, and may set it on frames of his own: then the link's chain lets them through. It is cleared before a frame leaves, and nothing else has it. Apply the profile again."
+
     PacketForwarded { packet: String, rule: String }
     "a packet is passed through this machine: {packet}: {rule}"
     "No profile forwards anything: this machine is no router, and what others send through it is theirs. Apply the profile again."

@@ -123,6 +123,8 @@ pub enum With {
     Set(String),
     /// The link of this name.
     Link(String),
+    /// `syn` of `syn` and `ack`: the packet begins a connection. Of [`Field::TcpFlags`], and nothing else is.
+    Begin,
 }
 
 /// What of a packet is compared.
@@ -142,7 +144,7 @@ pub enum Field {
     CtState,
     /// `ct mark`.
     CtMark,
-    /// `ether type`.
+    /// `ether type`: on the wire, whatever the sender calls it.
     EtherType,
     /// `ip daddr`.
     Destination4,
@@ -156,6 +158,8 @@ pub enum Field {
     AnyDport,
     /// `tcp dport`.
     TcpDport,
+    /// `tcp flags`.
+    TcpFlags,
     /// `udp sport`.
     UdpSport,
     /// `udp dport`.
@@ -179,6 +183,7 @@ impl Field {
         (Self::Icmp6Type, "icmpv6", "type", true, true),
         (Self::AnyDport, "th", "dport", true, false),
         (Self::TcpDport, "tcp", "dport", true, false),
+        (Self::TcpFlags, "tcp", "flags", true, false),
         (Self::UdpSport, "udp", "sport", true, true),
         (Self::UdpDport, "udp", "dport", true, true),
     ];
@@ -221,6 +226,8 @@ pub enum Act {
     MarkFlow(String),
     /// `meta mark set meta l4proto map @NAME`: likewise the packet.
     MarkPacket(String),
+    /// `meta mark set 0x00000000`: the packet has no mark any more.
+    ClearMark,
     /// Counts.
     Count(String),
     /// Lets through, as far as this hook goes.
@@ -284,6 +291,11 @@ impl Condition {
     /// `FIELD @SET`.
     pub fn in_set(field: Field, set: &str) -> Self {
         Self { field, not: false, with: With::Set(set.to_owned()) }
+    }
+
+    /// The packet begins a connection: SYN without ACK.
+    pub const fn begins() -> Self {
+        Self { field: Field::TcpFlags, not: false, with: With::Begin }
     }
 
     /// `FIELD "LINK"`.

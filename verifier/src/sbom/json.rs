@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 
 use serde::de::Error as _;
+use serde::ser::SerializeSeq as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Content, File, Origin, Owner, OwnerKind, Sbom};
+use super::{Content, Crate, File, Origin, Owner, OwnerKind, PROGRAM, Sbom};
 use crate::digest::Digest;
 use crate::time::Time;
 
@@ -156,7 +157,45 @@ struct OwnerOut<'a> {
     purl: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hashes: Option<[Hash<'a>; 1]>,
-    components: &'a [File],
+    components: Parts<'a>,
+}
+
+/// What an owner consists of: a program's crates, then its files.
+struct Parts<'a> {
+    program: &'a str,
+    crates: &'a [Crate],
+    files: &'a [File],
+}
+
+impl Serialize for Parts<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut list = serializer.serialize_seq(Some(self.crates.len() + self.files.len()))?;
+        for one in self.crates {
+            let purl = one.purl();
+            list.serialize_element(&CrateOut {
+                r#type: Type::Library,
+                // Several programs hold one crate; a reference is one component's.
+                bom_ref: format!("{}#{purl}", self.program),
+                name: &one.name,
+                version: &one.version,
+                purl,
+            })?;
+        }
+        for file in self.files {
+            list.serialize_element(file)?;
+        }
+        list.end()
+    }
+}
+
+#[derive(Serialize)]
+struct CrateOut<'a> {
+    r#type: Type,
+    #[serde(rename = "bom-ref")]
+    bom_ref: String,
+    name: &'a str,
+    version: &'a str,
+    purl: String,
 }
 
 #[derive(Deserialize)]
@@ -170,12 +209,18 @@ struct OwnerIn<'a> {
     purl: Option<String>,
     #[serde(borrow)]
     hashes: Option<[Hash<'a>; 1]>,
-    components: Vec<File>,
+    components: Vec<PartIn>,
+}
+
+/// One of [`Parts`].
+enum PartIn {
+    Crate(Crate),
+    File(File),
 }
 
 impl Serialize for Owner {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let bom_ref = self.kind.bom_ref();
+        let bom_ref = &*self.kind.bom_ref();
         let stage = OwnerOut {
             r#type: Type::Application,
             bom_ref,
@@ -183,10 +228,17 @@ impl Serialize for Owner {
             version: None,
             purl: None,
             hashes: None,
-            components: &self.files,
+            components: Parts { program: bom_ref, crates: &[], files: &self.files },
         };
         match &self.kind {
             OwnerKind::Compose | OwnerKind::Recipe => stage,
+            OwnerKind::Pack { list } => OwnerOut { hashes: Some(Hash::new(*list)), ..stage },
+            OwnerKind::Program { name, version, crates } => OwnerOut {
+                name,
+                version: Some(version),
+                components: Parts { program: bom_ref, crates, files: &self.files },
+                ..stage
+            },
             OwnerKind::Package { name, version, purl, archive } => OwnerOut {
                 r#type: Type::Library,
                 name,
@@ -203,6 +255,13 @@ impl Serialize for Owner {
 impl<'de> Deserialize<'de> for Owner {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let read = OwnerIn::deserialize(deserializer)?;
+        let (mut crates, mut files) = (Vec::new(), Vec::with_capacity(read.components.len()));
+        for part in read.components {
+            match part {
+                PartIn::Crate(one) => crates.push(one),
+                PartIn::File(file) => files.push(file),
+            }
+        }
         // Whatever disagrees between these members is found when the document is rendered again.
         let kind = match (read.r#type, read.version, read.purl, read.hashes) {
             (Type::Library, Some(version), Some(purl), Some(hashes)) => OwnerKind::Package {
@@ -211,27 +270,33 @@ impl<'de> Deserialize<'de> for Owner {
                 purl,
                 archive: Hash::read(hashes).map_err(D::Error::custom)?,
             },
+            (Type::Application, Some(version), None, None) if read.bom_ref.starts_with(PROGRAM) => {
+                OwnerKind::Program { name: read.name, version, crates: std::mem::take(&mut crates) }
+            }
+            (Type::Application, None, None, Some(hashes)) if read.bom_ref == "secai:pack" => {
+                OwnerKind::Pack { list: Hash::read(hashes).map_err(D::Error::custom)? }
+            }
             (Type::Application, None, None, None) => [OwnerKind::Compose, OwnerKind::Recipe]
                 .into_iter()
                 .find(|kind| kind.bom_ref() == read.bom_ref)
                 .ok_or_else(|| D::Error::custom("an application that is neither `secai:compose` nor `secai:recipe`"))?,
-            _ => return Err(D::Error::custom("a component that is neither a package nor a stage")),
+            _ => return Err(D::Error::custom("a component that is no package, program, pack or stage")),
         };
-        Ok(Self { kind, files: read.components })
+        if !crates.is_empty() {
+            return Err(D::Error::custom("a component of a component is no file"));
+        }
+        Ok(Self { kind, files })
     }
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FileJson<'a> {
+#[derive(Serialize)]
+struct FileOut<'a> {
     r#type: Type,
-    #[serde(rename = "bom-ref", borrow)]
-    bom_ref: Cow<'a, str>,
-    #[serde(borrow)]
-    name: Cow<'a, str>,
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "bom-ref")]
+    bom_ref: String,
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
     hashes: Option<[Hash<'a>; 1]>,
-    #[serde(borrow)]
     properties: Vec<Property<'a>>,
 }
 
@@ -248,16 +313,17 @@ impl Serialize for File {
         }
         match self.origin {
             Some(Origin::Compose) => add(ORIGIN, Cow::Borrowed("compose")),
+            Some(Origin::Pack) => add(ORIGIN, Cow::Borrowed("pack")),
             Some(Origin::Recipe) => add(ORIGIN, Cow::Borrowed("recipe")),
             None => {}
         }
         if let Some(path) = &self.archive_path {
             add(ARCHIVE_PATH, Cow::Borrowed(path));
         }
-        FileJson {
+        FileOut {
             r#type: Type::File,
-            bom_ref: Cow::Owned(format!("file:{}", self.path)),
-            name: Cow::Borrowed(&self.path),
+            bom_ref: format!("file:{}", self.path),
+            name: &self.path,
             hashes: match self.content {
                 Content::Regular(digest) => Some(Hash::new(digest)),
                 Content::Symlink(_) => None,
@@ -268,18 +334,41 @@ impl Serialize for File {
     }
 }
 
-impl<'de> Deserialize<'de> for File {
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PartJson<'a> {
+    r#type: Type,
+    #[serde(rename = "bom-ref", borrow)]
+    _bom_ref: Cow<'a, str>,
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    #[serde(borrow)]
+    version: Option<Cow<'a, str>>,
+    #[serde(borrow, rename = "purl")]
+    _purl: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    hashes: Option<[Hash<'a>; 1]>,
+    #[serde(borrow, default)]
+    properties: Vec<Property<'a>>,
+}
+
+impl<'de> Deserialize<'de> for PartIn {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        FileJson::deserialize(deserializer)?.read().map_err(D::Error::custom)
+        let part = PartJson::deserialize(deserializer)?;
+        // References, members that do not belong there and the order are found when the document is rendered again.
+        match (&part.r#type, part.version) {
+            (Type::Library, Some(version)) => {
+                Ok(Self::Crate(Crate { name: part.name.into_owned(), version: version.into_owned() }))
+            }
+            (Type::File, version) => PartJson { version, ..part }.file().map(Self::File).map_err(D::Error::custom),
+            _ => Err(D::Error::custom("a component of a component is no file")),
+        }
     }
 }
 
-impl FileJson<'_> {
+impl PartJson<'_> {
     /// Order and repetition of properties are not looked at: rendering again finds them.
-    fn read(self) -> Result<File, &'static str> {
-        if self.r#type != Type::File {
-            return Err("a component of a component is no file");
-        }
+    fn file(self) -> Result<File, &'static str> {
         let (mut mode, mut owner, mut target, mut origin, mut archive_path) = (None, None, None, None, None);
         for Property { name, value } in self.properties {
             match name.as_ref() {
@@ -289,6 +378,7 @@ impl FileJson<'_> {
                 }
                 TARGET => target = Some(value.into_owned()),
                 ORIGIN if value == "compose" => origin = Some(Origin::Compose),
+                ORIGIN if value == "pack" => origin = Some(Origin::Pack),
                 ORIGIN if value == "recipe" => origin = Some(Origin::Recipe),
                 ARCHIVE_PATH => archive_path = Some(value.into_owned()),
                 _ => return Err("a file's property is unknown"),

@@ -283,6 +283,15 @@ pub fn frame(shot: Shot, way: Way, ether: u16, mark: u32) -> io::Result<()> {
     send_frame(shot, way, ether, mark, &packet)
 }
 
+/// A router is solicited, and the sender says that this is IPv6; the type on the wire is another.
+pub fn frame_called_discovery(shot: Shot, wire: u16) -> io::Result<()> {
+    let asked = [&[133, 0, 0, 0, 0, 0, 0, 0][..], &shot.mark()].concat();
+    let header = [&[0x60, 0, 0, 0, 0, asked.len() as u8, 58, 255][..], &NEAR6.octets(), &shot.v6().octets()].concat();
+    let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
+    let frame = [&FAR[..], &NEAR, &wire.to_be_bytes(), &header, &asked].concat();
+    socket.send_to(&frame, &far(shot.link, 0x86dd)?).map(drop)
+}
+
 /// A datagram of IPv4 between these ports.
 pub fn frame_of_ports(shot: Shot, from: u16, to: u16) -> io::Result<()> {
     let data = datagram(shot, from, to);

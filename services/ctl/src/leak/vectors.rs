@@ -184,6 +184,9 @@ pub fn all() -> Vec<Vector> {
     add("frame of 802.1X", root, May::Never, |it| send::frame(it, send::Way::Queued, 0x888e, 0));
     add("frame of a type of nobody's", root, May::Never, |it| send::frame(it, send::Way::Queued, 0x88b5, 0));
     add("frame with a length for its type", root, May::Never, |it| send::frame(it, send::Way::Queued, 0x0020, 0));
+    add("frame of a type of nobody's, called neighbour discovery", root, May::Never, |it| {
+        send::frame_called_discovery(it, 0x88b5)
+    });
     add("frame of 802.3's own kind", root, May::Never, |it| send::frame(it, send::Way::Cooked, 0x0004, 0));
 
     // Of services that could write frames.

@@ -1,0 +1,204 @@
+//! What is allowed, in which order things are done, and who is a person: pure.
+
+use secai_api::profiles::{TOKEN_LIVES, Why};
+use secai_verifier::digest::Digest;
+use secai_verifier::network::profile::{Profile, STRICTEST};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Tokens at once, and of one user: a person looks at one or two.
+const TOKENS_MAX: usize = 64;
+const TOKENS_OF_USER_MAX: usize = 8;
+/// Bytes of a token.
+pub const TOKEN_BYTES: usize = 32;
+
+/// What a token was given for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// To whom.
+    pub uid: u32,
+    /// The profile that held.
+    pub from: String,
+    /// The profile that was asked about.
+    pub to: String,
+    /// Normal form of its rules.
+    pub digest: Digest,
+}
+
+/// Tokens that were given and not used yet. Times are since some moment.
+#[derive(Debug, Default)]
+pub struct Tokens(BTreeMap<String, (Grant, Duration)>);
+
+impl Tokens {
+    /// Remembers a token; the oldest goes where there are too many.
+    pub fn give(&mut self, secret: [u8; TOKEN_BYTES], grant: Grant, now: Duration) -> String {
+        self.0.retain(|_, (_, given)| now.saturating_sub(*given) <= TOKEN_LIVES);
+        let of_user = |tokens: &Self| tokens.0.values().filter(|(it, _)| it.uid == grant.uid).count();
+        while of_user(self) >= TOKENS_OF_USER_MAX || self.0.len() >= TOKENS_MAX {
+            let own = of_user(self) >= TOKENS_OF_USER_MAX;
+            let others = self.0.iter().filter(|(_, (it, _))| !own || it.uid == grant.uid);
+            let Some(oldest) = others.min_by_key(|(_, (_, given))| *given).map(|(token, _)| token.clone()) else {
+                break;
+            };
+            self.0.remove(&oldest);
+        }
+        let token: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.0.insert(token.clone(), (grant, now));
+        token
+    }
+
+    /// Takes a token for what it was given for. Whatever comes of it, it is used.
+    ///
+    /// # Errors
+    /// [`Why`] it does not do.
+    pub fn take(&mut self, token: &str, wanted: &Grant, now: Duration) -> Result<(), Why> {
+        let (grant, given) = self.0.remove(token).ok_or(Why::TokenUnknown)?;
+        if grant.uid != wanted.uid {
+            return Err(Why::TokenOfAnother);
+        }
+        if now.saturating_sub(given) > TOKEN_LIVES {
+            return Err(Why::TokenExpired);
+        }
+        if grant.to != wanted.to {
+            return Err(Why::TokenForAnother);
+        }
+        if grant != *wanted {
+            return Err(Why::TokenOutdated);
+        }
+        Ok(())
+    }
+}
+
+/// Does a change let out anything that did not leave before, or for longer?
+pub fn loosens(from: &Profile, to: &Profile) -> bool {
+    !to.is_within(from) || to.expires_after_minutes.is_some()
+}
+
+/// One act of a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Has the rules of this profile hold.
+    Rules(String),
+    /// Stops this unit.
+    Stop(String),
+    /// Starts it.
+    Start(String),
+}
+
+impl std::fmt::Display for Step {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Rules(name) => write!(f, "rules of {name}"),
+            Self::Stop(unit) => write!(f, "stop {unit}"),
+            Self::Start(unit) => write!(f, "start {unit}"),
+        }
+    }
+}
+
+/// The steps of a change, in their order. What tightens changes rules first; what loosens opens last, and closes first
+/// what is not allowed any more.
+pub fn steps(from: &Profile, to: &Profile) -> Vec<Step> {
+    let rules = |name: &str| Step::Rules(name.to_owned());
+    let stop = to.units.off.iter().cloned().map(Step::Stop);
+    let start = to.units.on.iter().cloned().map(Step::Start);
+    if !loosens(from, to) {
+        return std::iter::once(rules(&to.name)).chain(stop).chain(start).collect();
+    }
+    let close = (!from.is_within(to)).then(|| rules(STRICTEST));
+    close.into_iter().chain(stop).chain(start).chain([rules(&to.name)]).collect()
+}
+
+/// What the kernel says of a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// Its group.
+    pub group: i32,
+    /// Its terminal, as a device's number; 0 for none.
+    pub terminal: u64,
+    /// The group in front of that terminal.
+    pub foreground: i32,
+}
+
+impl Process {
+    /// Reads `/proc/PID/stat`. The second field may hold anything, so the rest is what follows the last bracket.
+    pub fn parse(stat: &str) -> Option<Self> {
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        let number = |at: usize| fields.get(at).and_then(|it| it.parse::<i64>().ok());
+        // state ppid pgrp session tty_nr tpgid
+        let (group, terminal, foreground) = (number(2)?, number(4)?, number(5)?);
+        Some(Self {
+            group: group.try_into().ok()?,
+            terminal: u64::try_from(terminal).ok()?,
+            foreground: foreground.try_into().ok()?,
+        })
+    }
+}
+
+/// What logind says of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// Whose.
+    pub uid: u32,
+    /// Over a network?
+    pub remote: bool,
+    /// In front?
+    pub active: bool,
+    /// `tty`, `x11`, …
+    pub kind: String,
+    /// `user`, `greeter`, …
+    pub class: String,
+    /// `tty1`, `ttyS0`; empty for none.
+    pub terminal: String,
+}
+
+/// The descriptor that came beside the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terminal {
+    /// Its device's number, as `/proc` counts them.
+    pub number: u64,
+    /// Is it a terminal, open for reading and writing?
+    pub usable: bool,
+}
+
+/// Is whoever asks a person at this device's own terminal? The terminal's name.
+///
+/// # Errors
+/// Why not, in words.
+pub fn person(
+    uid: u32,
+    process: &Process,
+    session: &Session,
+    terminal: Terminal,
+    named: u64,
+) -> Result<String, &'static str> {
+    let of_the_device = |name: &str| {
+        let number = ["ttyS", "ttyAMA", "hvc", "tty"].iter().find_map(|prefix| name.strip_prefix(prefix));
+        number.is_some_and(|it| !it.is_empty() && it.len() <= 3 && it.bytes().all(|it| it.is_ascii_digit()))
+    };
+    if session.remote {
+        return Err("the session is over a network");
+    }
+    if session.kind != "tty" || session.class != "user" {
+        return Err("the session is not a login at a terminal");
+    }
+    if !session.active {
+        return Err("the session is not the one in front");
+    }
+    // Root may have come from the session's user.
+    if uid != session.uid && uid != 0 {
+        return Err("the session is another user's");
+    }
+    if !of_the_device(&session.terminal) {
+        return Err("the session's terminal is not one of the device's own");
+    }
+    if process.terminal == 0 || process.terminal != named {
+        return Err("the process is not at the session's terminal");
+    }
+    if process.group != process.foreground {
+        return Err("the process is in the background");
+    }
+    if !terminal.usable || terminal.number != named {
+        return Err("the descriptor beside the request is not that terminal");
+    }
+    Ok(session.terminal.clone())
+}

@@ -1,0 +1,214 @@
+//! `secai-profiles serve`: changes the profile when a person confirms it, and keeps its rules as they are.
+
+use clap::{Args, Parser, Subcommand};
+use rustix::fs::{Mode, OFlags, fsync, open, rename, unlink};
+use secai_daemon::listen::{ListenError, Listener, Passed, bind_without_systemd};
+use secai_daemon::peer::Peer;
+use secai_daemon::readiness::Readiness;
+use secai_daemon::report::{Hint, fail};
+use secai_daemon::shutdown::Shutdown;
+use secai_profiles::config::{self, ConfigError, OPERATOR, Operator, PAGE, POLICY, Policy};
+use secai_profiles::firewall::{Checked, Firewall, Held, PROGRAM};
+use secai_profiles::record::Recorder;
+use secai_profiles::serve::{self, ServeError, World};
+use secai_profiles::switch::{Machine, UnderWay};
+use secai_profiles::watch::Watch;
+use secai_profiles::{person, units};
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// The name of our socket unit, which systemd gives its socket.
+const SOCKET_UNIT: &str = "secure-ai-profiles.socket";
+/// What waits for the audit daemon when the service ends.
+const LAST_ENTRIES: Duration = Duration::from_secs(5);
+/// A note of a few words.
+const NOTE_BYTES_MAX: u64 = 4096;
+
+/// Changes the profile when a person confirms it, and keeps its rules as they are.
+#[derive(Parser)]
+#[command(name = "secai-profiles", version, about)]
+#[command(after_help = "Exit codes: 0 ended as asked; 2 could not do its work.")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Serve, as the one service that changes the profile
+    #[command(
+        after_help = "Example:\n  secai-profiles serve --policy manifests/policy --page manifests/services/profiles.yml --state /tmp/p --listen-without-systemd /tmp/p/sock"
+    )]
+    Serve(Serve),
+}
+
+#[derive(Args)]
+struct Serve {
+    /// Directory of the policy: loopback.yml and profiles/NAME.yml
+    #[arg(long, value_name = "DIR", default_value = POLICY)]
+    policy: PathBuf,
+    /// This service's page: who may ask what
+    #[arg(long, value_name = "FILE", default_value = PAGE)]
+    page: PathBuf,
+    /// What the operator allows without a person at the terminal
+    #[arg(long, value_name = "FILE", default_value = OPERATOR)]
+    operator: PathBuf,
+    /// Folder in which a change under way is noted
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/secure-ai/profiles")]
+    state: PathBuf,
+    /// The program that loads rules
+    #[arg(long, value_name = "FILE", default_value = PROGRAM)]
+    firewall: PathBuf,
+    /// A word for each of its runs: for tests and development
+    #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
+    firewall_word: Vec<String>,
+    /// Where the audit daemon answers
+    #[arg(long, value_name = "PATH", default_value = secai_api::audit::SOCKET)]
+    audit: PathBuf,
+    /// Open the socket here instead of taking it from systemd: for tests and development
+    #[arg(long, value_name = "PATH")]
+    listen_without_systemd: Option<PathBuf>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("cannot take the socket")]
+    Listen(#[from] ListenError),
+    #[error("cannot read the profiles")]
+    Config(#[from] ConfigError),
+    #[error("cannot hear from the kernel what changes")]
+    Watch(#[source] std::io::Error),
+    #[error("cannot watch for signals, or start a thread")]
+    Kernel(#[from] std::io::Error),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+}
+
+impl Hint for Failure {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Config(error) => error.hint(),
+            _ => None,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let Verb::Serve(words) = Arguments::parse().verb;
+    match words.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => fail(&failure),
+    }
+}
+
+impl Serve {
+    fn run(self) -> Result<(), Failure> {
+        let listener = self.socket()?;
+        let policy = Policy::read(&self.policy)?;
+        let page = config::page(&self.page)?;
+        let shutdown = Shutdown::on_signals()?;
+        let watch = Watch::begin().map_err(Failure::Watch)?;
+        let recorder = Recorder::start(&self.audit)?;
+        let firewall = Firewall { program: self.firewall, words: self.firewall_word };
+        let mut device = Device { firewall, note: self.state.join("under-way.json"), operator: self.operator };
+        let readiness = Readiness::from_environment();
+        serve::run(&mut device, &policy, &page, &recorder, &watch, &listener, &shutdown, &readiness)?;
+        recorder.flush(LAST_ENTRIES);
+        Ok(())
+    }
+
+    fn socket(&self) -> Result<Listener, ListenError> {
+        match &self.listen_without_systemd {
+            Some(path) => bind_without_systemd(path),
+            None => {
+                let mut passed = Passed::take()?;
+                let listener = passed.packets(SOCKET_UNIT)?;
+                passed.none_left()?;
+                Ok(listener)
+            }
+        }
+    }
+}
+
+/// This device.
+struct Device {
+    firewall: Firewall,
+    note: PathBuf,
+    operator: PathBuf,
+}
+
+/// A run of the firewall that came to what was asked, or why not.
+fn as_asked(run: Result<Held, impl std::fmt::Display>) -> Result<(), String> {
+    match run {
+        Ok(Held { instead: None, .. }) => Ok(()),
+        Ok(Held { instead: Some(why), .. }) => Err(why),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+impl Machine for Device {
+    fn rules(&mut self, profile: &str) -> Result<(), String> {
+        as_asked(self.firewall.apply(profile))
+    }
+
+    fn stop(&mut self, unit: &str) -> Result<(), String> {
+        units::stop(unit).map_err(|error| error.to_string())
+    }
+
+    fn start(&mut self, unit: &str) -> Result<(), String> {
+        units::start(unit).map_err(|error| error.to_string())
+    }
+
+    fn remember(&mut self, under_way: Option<&UnderWay>) -> Result<(), String> {
+        remember(&self.note, under_way).map_err(|error| format!("{} cannot be written: {error}", self.note.display()))
+    }
+}
+
+impl World for Device {
+    fn person(&mut self, peer: &Peer, terminal: Option<&OwnedFd>) -> Result<String, String> {
+        person::at_the_device(peer, terminal)
+    }
+
+    fn has(&mut self, unit: &str) -> bool {
+        units::look(unit).is_ok_and(|seen| seen.there)
+    }
+
+    fn check(&mut self) -> Result<Checked, String> {
+        self.firewall.check().map_err(|error| error.to_string())
+    }
+
+    fn link(&mut self) -> Result<(), String> {
+        as_asked(self.firewall.link())
+    }
+
+    fn interrupted(&mut self) -> Option<UnderWay> {
+        use secai_verifier::files::load;
+        serde_json::from_slice(&load(&self.note, NOTE_BYTES_MAX).ok()?.ok()?).ok()
+    }
+
+    fn operator(&mut self, policy: &Policy) -> Result<Operator, String> {
+        Operator::read(&self.operator, policy).map_err(|error| error.to_string())
+    }
+}
+
+/// Whole on the disk, or as it was.
+fn remember(note: &Path, under_way: Option<&UnderWay>) -> std::io::Result<()> {
+    let Some(under_way) = under_way else {
+        return match unlink(note) {
+            Err(errno) if errno != rustix::io::Errno::NOENT => Err(errno.into()),
+            _ => Ok(()),
+        };
+    };
+    let fresh = note.with_extension("new");
+    let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let mut file = std::fs::File::from(open(&fresh, flags, Mode::from(0o600))?);
+    file.write_all(&serde_json::to_vec(under_way)?)?;
+    file.sync_all()?;
+    rename(&fresh, note)?;
+    let folder = note.parent().unwrap_or(Path::new("/"));
+    fsync(open(folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)?;
+    Ok(())
+}

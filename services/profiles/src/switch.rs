@@ -1,0 +1,94 @@
+//! A change of the profile, step by step, and what becomes of it when a step fails.
+
+use crate::decide::{Step, loosens, steps};
+use secai_verifier::network::profile::{Profile, STRICTEST};
+use serde::{Deserialize, Serialize};
+
+/// What does the steps.
+pub trait Machine {
+    /// Has the rules of a profile hold.
+    ///
+    /// # Errors
+    /// They do not; then those of the strictest do, or none at all. In words.
+    fn rules(&mut self, profile: &str) -> Result<(), String>;
+    /// Stops a unit, and waits until it has stopped. One that is not there has.
+    ///
+    /// # Errors
+    /// It runs still.
+    fn stop(&mut self, unit: &str) -> Result<(), String>;
+    /// Starts a unit, and waits until it runs.
+    ///
+    /// # Errors
+    /// It does not run.
+    fn start(&mut self, unit: &str) -> Result<(), String>;
+    /// Writes down, for whoever begins after a crash, which step is next; nothing once all is done.
+    ///
+    /// # Errors
+    /// It is not written.
+    fn remember(&mut self, under_way: Option<&UnderWay>) -> Result<(), String>;
+}
+
+/// What stands on the disk during a change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnderWay {
+    /// The profile before.
+    pub from: String,
+    /// The step that has begun.
+    pub step: String,
+    /// The profile to be.
+    pub to: String,
+}
+
+/// How a change ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// The profile that holds.
+    pub holds: String,
+    /// What failed, and why: the first of it.
+    pub failed: Option<(String, String)>,
+}
+
+/// Changes. What loosens and fails on the way ends in the strictest profile; what tightens goes on, whatever a unit does.
+pub fn run(machine: &mut dyn Machine, from: &Profile, to: &Profile, strictest: &Profile) -> Ended {
+    let opens = loosens(from, to);
+    let mut failed = None;
+    for step in steps(from, to) {
+        let under_way = UnderWay { from: from.name.clone(), step: step.to_string(), to: to.name.clone() };
+        // A full disk keeps nobody from tightening.
+        let done = match machine.remember(Some(&under_way)) {
+            Err(why) if opens => Err(why),
+            _ => act(machine, &step),
+        };
+        let Err(why) = done else { continue };
+        let rules = matches!(step, Step::Rules(_));
+        failed.get_or_insert((step.to_string(), why));
+        if opens || rules {
+            return Ended { holds: close(machine, strictest), failed };
+        }
+    }
+    let _ = machine.remember(None);
+    Ended { holds: to.name.clone(), failed }
+}
+
+/// Has the strictest profile hold, whatever fails on the way; which holds then.
+pub fn close(machine: &mut dyn Machine, strictest: &Profile) -> String {
+    // Where not even these rules can be had nothing goes anywhere: that is no looser.
+    let _ = machine.rules(STRICTEST);
+    for unit in &strictest.units.off {
+        let _ = machine.stop(unit);
+    }
+    for unit in &strictest.units.on {
+        let _ = machine.start(unit);
+    }
+    let _ = machine.remember(None);
+    STRICTEST.to_owned()
+}
+
+fn act(machine: &mut dyn Machine, step: &Step) -> Result<(), String> {
+    match step {
+        Step::Rules(profile) => machine.rules(profile),
+        Step::Stop(unit) => machine.stop(unit),
+        Step::Start(unit) => machine.start(unit),
+    }
+}
