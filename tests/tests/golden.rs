@@ -11,12 +11,13 @@ use std::process::Command;
 use secai_tests::{Tier, program, ran, require, top};
 
 /// Every program, and its verbs as one types them; of these each `--help` is kept.
-const COMMANDS: [(&str, &[&str]); 4] = [
+const COMMANDS: [(&str, &[&str]); 5] = [
     ("secai-audit", &["", "serve", "witness", "cosign"]),
     (
         "secai-build",
         &["", "build", "plan", "rootfs", "commit", "image", "attest", "bundle", "boot", "keys", "keys new", "schema"],
     ),
+    ("secai-dns-leak-check", &[""]),
     (
         "secaictl",
         &[

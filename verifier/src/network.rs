@@ -13,6 +13,7 @@ pub mod compose;
 pub mod implications;
 pub mod links;
 mod model;
+pub mod names;
 pub mod normal;
 pub mod one;
 mod packets;

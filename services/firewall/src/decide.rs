@@ -2,10 +2,10 @@
 
 use crate::config::Shipped;
 use secai_verifier::digest::Digest;
-use secai_verifier::network::bind::{bind, with_counts_of};
+use secai_verifier::network::bind::{bind, holds, with_counts_of};
 use secai_verifier::network::compose::link_chain;
 use secai_verifier::network::links::{Links, LinksError};
-use secai_verifier::network::normal::{digest, normal};
+use secai_verifier::network::normal::digest;
 use secai_verifier::network::parse::{ParseError, parse};
 use secai_verifier::network::prove::{Proven, prove};
 use secai_verifier::network::refusal::NetworkRefusal;
@@ -43,8 +43,8 @@ impl Live {
 
     /// The profile whose rules the table of packets is. Links come and go: their table does not decide.
     pub fn holds<'a>(&self, image: &'a [Shipped]) -> Option<&'a Shipped> {
-        let live = normal(self.rules.as_ref().ok()?);
-        image.iter().find(|shipped| shipped.rules.inet == live.inet)
+        let live = self.rules.as_ref().ok()?;
+        image.iter().find(|shipped| holds(live, &shipped.rules))
     }
 
     /// The mark of flows of the profile that holds.

@@ -12,6 +12,11 @@ pub fn shipped(profile: &Profile, loopback: &Loopback) -> Ruleset {
     normal(&ruleset(profile, loopback, 1, [LINK]))
 }
 
+/// Is the live table of packets that of these shipped rules? Links come and go: their table does not decide.
+pub fn holds(live: &Ruleset, shipped: &Ruleset) -> bool {
+    normal(live).inet == shipped.inet
+}
+
 /// Shipped rules with a device's mark and a chain for each of its links.
 pub fn bind<'a>(shipped: &Ruleset, epoch: u32, links: impl IntoIterator<Item = &'a str>) -> Ruleset {
     let mut bound = shipped.clone();

@@ -91,6 +91,14 @@ fn shape(table: &Table) -> Result<(), ModelError> {
     Ok(())
 }
 
+/// The mark of flows, where it is one.
+pub(super) fn epoch(ruleset: &Ruleset) -> Option<u32> {
+    match ruleset.inet.sets.get(EPOCH) {
+        Some(Elements::Marks(marks)) if marks.len() == 1 => marks.first().copied().filter(|mark| *mark != 0),
+        _ => None,
+    }
+}
+
 struct Prover<'a> {
     space: &'a Space,
     promise: &'a Promise,
@@ -101,10 +109,7 @@ struct Prover<'a> {
 
 impl Prover<'_> {
     fn all(&mut self, ruleset: &Ruleset, links: &Links) -> Result<(), ModelError> {
-        let epoch = match ruleset.inet.sets.get(EPOCH) {
-            Some(Elements::Marks(marks)) if marks.len() == 1 => marks.first().copied().filter(|mark| *mark != 0),
-            _ => None,
-        };
+        let epoch = epoch(ruleset);
         let inet = Model::new(self.space, &ruleset.inet, epoch)?;
         let frames = Model::new(self.space, &ruleset.links, epoch)?;
         shape(&ruleset.inet)?;

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "the verifier starts no process; its tests start the verifier")]
 
 mod mutations;
+mod names;
 mod program;
 
 use secai_verifier::files::{load_profile, load_profiles};
