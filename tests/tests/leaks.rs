@@ -178,7 +178,8 @@ fn broken(profile: &str) -> Vec<(String, &'static str, &'static str)> {
 fn packet(vector: &Value, frame: &[u8]) -> Option<Packet> {
     let two = |at: usize| Some(u64::from(u16::from_be_bytes(frame.get(at..at + 2)?.try_into().ok()?)));
     let ether = two(12)?;
-    let called = if vector["vector"] == "frame of a type of nobody's, called neighbour discovery" { 0x86dd } else { ether };
+    let called =
+        if vector["vector"] == "frame of a type of nobody's, called neighbour discovery" { 0x86dd } else { ether };
     let mut packet = Packet {
         called,
         ether,

@@ -172,8 +172,8 @@ impl World for Device {
         person::at_the_device(peer, terminal)
     }
 
-    fn has(&mut self, unit: &str) -> bool {
-        units::look(unit).is_ok_and(|seen| seen.there)
+    fn has(&mut self, unit: &str) -> Result<bool, String> {
+        units::look(unit).map(|seen| seen.there).map_err(|error| error.to_string())
     }
 
     fn check(&mut self) -> Result<Checked, String> {

@@ -15,6 +15,8 @@ const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 const SESSION: &str = "org.freedesktop.login1.Session";
 /// logind answers at once.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
+/// What a terminal that can take anything takes without waiting.
+const AT_ONCE_BYTES: usize = 128;
 /// Longer than any name of a profile that somebody types, with corrections.
 const LINE_BYTES_MAX: usize = 256;
 
@@ -74,10 +76,9 @@ async fn session(pid: u32) -> zbus::Result<Session> {
     let manager = ("/org/freedesktop/login1", Some("org.freedesktop.login1.Manager"));
     let reply = bus.call_method(Some(LOGIND), manager.0, manager.1, "GetSessionByPID", &pid).await?;
     let path: OwnedObjectPath = reply.body().deserialize()?;
-    let text = async |name: &str| -> zbus::Result<String> {
-        Ok(get(&bus, path.as_str(), name).await?.downcast_ref::<String>()?)
-    };
-    let is = async |name: &str| -> zbus::Result<bool> { Ok(get(&bus, path.as_str(), name).await?.downcast_ref()?) };
+    let text =
+        async |name: &str| -> zbus::Result<String> { get(&bus, path.as_str(), name).await?.downcast_ref::<String>() };
+    let is = async |name: &str| -> zbus::Result<bool> { get(&bus, path.as_str(), name).await?.downcast_ref() };
     let user: (u32, OwnedObjectPath) = get(&bus, path.as_str(), "User").await?.try_into()?;
     Ok(Session {
         uid: user.0,
@@ -112,14 +113,12 @@ pub fn ask(terminal: impl AsFd, text: &str, word: &str, within: Duration) -> Typ
 fn asked(terminal: impl AsFd, text: &str, word: &str, within: Duration) -> io::Result<Typed> {
     let until = Instant::now() + within;
     tcflush(&terminal, QueueSelector::IFlush)?;
-    write_all(&terminal, text.as_bytes())?;
+    write_all(&terminal, text.as_bytes(), until)?;
     let mut line = Vec::new();
     loop {
-        let left = until.saturating_duration_since(Instant::now());
-        let left = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
-        match poll(&mut [PollFd::new(&terminal, PollFlags::IN)], Some(&left)) {
+        match poll(&mut [PollFd::new(&terminal, PollFlags::IN)], Some(&left_until(until))) {
             Ok(0) => {
-                write_all(&terminal, b"\nNothing was typed; nothing is changed.\n")?;
+                let _ = write_all(&terminal, b"\nNothing was typed; nothing is changed.\n", Instant::now());
                 return Ok(Typed::Nothing);
             }
             Ok(_) => {}
@@ -143,9 +142,18 @@ fn asked(terminal: impl AsFd, text: &str, word: &str, within: Duration) -> io::R
     }
 }
 
-fn write_all(terminal: impl AsFd, mut text: &[u8]) -> io::Result<()> {
+fn left_until(until: Instant) -> Timespec {
+    let left = until.saturating_duration_since(Instant::now());
+    Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() }
+}
+
+/// A terminal that was halted (Ctrl-S) takes nothing: who asks there may not keep this thread for ever.
+fn write_all(terminal: impl AsFd, mut text: &[u8], until: Instant) -> io::Result<()> {
     while !text.is_empty() {
-        match rustix::io::write(&terminal, text) {
+        if poll(&mut [PollFd::new(&terminal, PollFlags::OUT)], Some(&left_until(until)))? == 0 {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        match rustix::io::write(&terminal, text.get(..AT_ONCE_BYTES).unwrap_or(text)) {
             Ok(written) => text = text.get(written..).unwrap_or_default(),
             Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),

@@ -1,7 +1,7 @@
 //! A change of the profile, step by step, and what becomes of it when a step fails.
 
 use crate::decide::{Step, loosens, steps};
-use secai_verifier::network::profile::{Profile, STRICTEST};
+use secai_verifier::network::profile::Profile;
 use serde::{Deserialize, Serialize};
 
 /// What does the steps.
@@ -64,25 +64,24 @@ pub fn run(machine: &mut dyn Machine, from: &Profile, to: &Profile, strictest: &
         let rules = matches!(step, Step::Rules(_));
         failed.get_or_insert((step.to_string(), why));
         if opens || rules {
-            return Ended { holds: close(machine, strictest), failed };
+            return Ended { holds: close(machine, strictest).holds, failed };
         }
     }
     let _ = machine.remember(None);
     Ended { holds: to.name.clone(), failed }
 }
 
-/// Has the strictest profile hold, whatever fails on the way; which holds then.
-pub fn close(machine: &mut dyn Machine, strictest: &Profile) -> String {
-    // Where not even these rules can be had nothing goes anywhere: that is no looser.
-    let _ = machine.rules(STRICTEST);
-    for unit in &strictest.units.off {
-        let _ = machine.stop(unit);
-    }
-    for unit in &strictest.units.on {
-        let _ = machine.start(unit);
+/// Has the strictest profile hold, whatever fails on the way. Where not even its rules can be had nothing goes anywhere:
+/// that is no looser.
+pub fn close(machine: &mut dyn Machine, strictest: &Profile) -> Ended {
+    let mut failed = None;
+    for step in steps(strictest, strictest) {
+        if let Err(why) = act(machine, &step) {
+            failed.get_or_insert((step.to_string(), why));
+        }
     }
     let _ = machine.remember(None);
-    STRICTEST.to_owned()
+    Ended { holds: strictest.name.clone(), failed }
 }
 
 fn act(machine: &mut dyn Machine, step: &Step) -> Result<(), String> {

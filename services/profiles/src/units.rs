@@ -106,7 +106,7 @@ async fn seen(bus: &Connection, unit: &str) -> Result<Seen, UnitError> {
     let get = async |name: &str| -> Result<String, UnitError> {
         let reply = bus.call_method(Some(SYSTEMD), path.as_str(), Some(PROPERTIES), "Get", &(UNIT, name)).await?;
         let value: OwnedVariant = reply.body().deserialize()?;
-        Ok(value.downcast_ref::<String>().map_err(zbus::Error::from)?)
+        Ok(value.downcast_ref::<String>()?)
     };
     Ok(Seen { there: get("LoadState").await? == "loaded", active: get("ActiveState").await? })
 }

@@ -29,9 +29,10 @@ pub fn names_that_leave(ruleset: &Ruleset, links: &Links) -> Result<Vec<NetworkR
     let frames = Model::new(&space, &ruleset.links, mark).map_err(follow)?;
 
     let asks = asks(&space);
-    let first = asks.map(|it| it.only(Axis::State, OF_A_FLOW));
+    let sent = sent_by_sockets(&space);
+    let first = sent.map(|it| it.only(Axis::State, OF_A_FLOW));
     // What has no flow is in no marked one.
-    let alone = asks.map(|it| it.only(Axis::State, !OF_A_FLOW).only(Axis::FlowMark, OTHER));
+    let alone = sent.map(|it| it.only(Axis::State, !OF_A_FLOW).only(Axis::FlowMark, OTHER));
     let sent = inet.hook(&Hook::Output, &begin([first, alone].concat())).map_err(follow)?.accepted;
     let sent: Vec<Fate> = sent.into_iter().map(|fate| Fate { before: Some(Rc::clone(&fate.by)), ..fate }).collect();
 
@@ -50,11 +51,21 @@ pub fn names_that_leave(ruleset: &Ruleset, links: &Links) -> Result<Vec<NetworkR
     Ok(found.into_vec())
 }
 
-/// Every request that begins outside of loopback.
-fn asks(space: &Space) -> [Packets; 2] {
-    let to = space.ether(&[(ETHER_IPV4, ETHER_IPV4), (ETHER_IPV6, ETHER_IPV6)]);
-    let any = space.all().only(Axis::Link, OUTSIDE).only(Axis::Mark, OTHER).only(Axis::To, to);
+/// Every request that begins outside of loopback, of IPv4 and of IPv6 on the wire, whatever its sender calls it.
+fn asks(space: &Space) -> [Packets; 4] {
+    let any = space.all().only(Axis::Link, OUTSIDE).only(Axis::Mark, OTHER);
     let port = space.within(Axis::Dport, &DNS_PORTS.map(|it| (it, it)), false);
     let any = any.only(Axis::Dport, port).only(Axis::Part, WHOLE).only(Axis::State, !ESTABLISHED);
-    [TCP, UDP].map(|proto| any.only(Axis::L4, space.within(Axis::L4, &[(proto, proto)], false)))
+    let of = |proto, ether| {
+        let l4 = space.within(Axis::L4, &[(proto, proto)], false);
+        any.only(Axis::L4, l4).only(Axis::Wire, space.sent_as(ether))
+    };
+    [of(TCP, ETHER_IPV4), of(TCP, ETHER_IPV6), of(UDP, ETHER_IPV4), of(UDP, ETHER_IPV6)]
+}
+
+/// Those among them that the kernel makes for a socket: it calls them what they are.
+fn sent_by_sockets(space: &Space) -> [Packets; 4] {
+    let [tcp4, tcp6, udp4, udp6] = asks(space);
+    let (v4, v6) = (space.v4(), space.v6());
+    [tcp4.only(Axis::To, v4), tcp6.only(Axis::To, v6), udp4.only(Axis::To, v4), udp6.only(Axis::To, v6)]
 }

@@ -1,0 +1,307 @@
+//! What is asked, what is answered, and the person at the terminal in between.
+
+use super::{Asking, By, REASON_CHARS_MAX, Server, now};
+use crate::config::Meant;
+use crate::decide::{Grant, TOKEN_BYTES, loosens};
+use crate::person::{Typed, ask};
+use secai_api::packet::to_packet;
+use secai_api::profiles::{Answered, Evidence, Listed, Preview, Reply, Request, Shown, TYPING_LASTS, Why};
+use secai_verifier::audit::kind::ProfileRefused;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+/// Refusals of one user that have an entry each; then one in [`REFUSED_EVERY`].
+const REFUSED_AT_ONCE: u32 = 32;
+const REFUSED_EVERY: Duration = Duration::from_secs(10);
+/// Users whose refusals are counted one by one.
+const REFUSED_USERS_MAX: usize = 256;
+
+impl Server<'_> {
+    pub(super) fn answer(&mut self, token: u64, id: u64, uid: u32, ask: Request, terminal: Option<OwnedFd>) {
+        let word = match &ask {
+            Request::Show {} => "show",
+            Request::Preview { .. } => "preview",
+            Request::Apply { .. } => "apply",
+            Request::Evidence {} => "evidence",
+        };
+        if !self.page.may(word, uid) {
+            if let Request::Apply { profile, .. } = &ask {
+                self.refused(uid, Why::NotAllowed, profile);
+            }
+            return self.refuse(token, id, Why::NotAllowed, &format!("user {uid} may not ask for this"));
+        }
+        match ask {
+            Request::Show {} => {
+                let shown = self.shown();
+                self.reply(token, id, Reply::Shown(shown));
+            }
+            Request::Evidence {} => self.evidence(token, id),
+            Request::Preview { profile } => match self.previewed(uid, &profile) {
+                Ok(preview) => self.reply(token, id, Reply::Previewed(preview)),
+                Err((why, message)) => self.refuse(token, id, why, &message),
+            },
+            Request::Apply { profile, token: secret } => {
+                if let Err((why, message)) = self.confirm(token, id, uid, &profile, &secret, terminal) {
+                    self.refused(uid, why, &profile);
+                    self.refuse(token, id, why, &message);
+                }
+            }
+        }
+    }
+
+    fn shown(&mut self) -> Shown {
+        let mut profiles = Vec::new();
+        let mut troubles: Vec<String> = self.trouble.iter().cloned().collect();
+        let policy = self.policy;
+        for meant in policy.iter() {
+            let lacks = self.lacks(meant).unwrap_or_else(|why| {
+                troubles.push(why);
+                Vec::new()
+            });
+            profiles.push(Listed { name: meant.page.name.clone(), about: meant.page.about.clone(), lacks });
+        }
+        troubles.dedup();
+        match self.recorder.waiting() {
+            0 => {}
+            waiting => troubles.push(format!("{waiting} entries wait for the audit daemon")),
+        }
+        troubles.extend(self.world.operator(policy).err());
+        Shown {
+            profile: self.holds.clone(),
+            digest: self.digest_of(&self.holds),
+            ends_after_s: self.ends_at.map(|at| at.saturating_sub(now()).as_secs()),
+            restored: self.restored,
+            troubles,
+            profiles,
+        }
+    }
+
+    fn digest_of(&self, name: &str) -> String {
+        self.meant(name).map(|meant| meant.digest.to_string()).unwrap_or_default()
+    }
+
+    /// Units that a profile needs, and the image has not.
+    fn lacks(&mut self, meant: &Meant) -> Result<Vec<String>, String> {
+        let mut lacks = Vec::new();
+        for unit in &meant.page.units.on {
+            if !self.world.has(unit)? {
+                lacks.push(unit.clone());
+            }
+        }
+        Ok(lacks)
+    }
+
+    fn previewed(&mut self, uid: u32, to: &str) -> Result<Preview, (Why, String)> {
+        let unknown = || (Why::UnknownProfile, format!("there is no profile `{}`", to.escape_default()));
+        let meant = self.meant(to).ok_or_else(unknown)?.clone();
+        let from = self.meant(&self.holds).ok_or_else(unknown)?.clone();
+        let mut secret = [0; TOKEN_BYTES];
+        getrandom::fill(&mut secret).map_err(|error| (Why::Failed, format!("no token can be made: {error}")))?;
+        let grant = self.grant(uid, &meant);
+        Ok(Preview {
+            token: self.tokens.give(secret, grant, now()),
+            from: from.page.name.clone(),
+            to: meant.page.name.clone(),
+            digest: meant.digest.to_string(),
+            loosens: loosens(&from.page, &meant.page),
+            ends: from.leaves.iter().filter(|it| !meant.leaves.contains(it)).cloned().collect(),
+            starts: meant.page.units.on.difference(&from.page.units.on).cloned().collect(),
+            stops: meant.page.units.off.intersection(&from.page.units.on).cloned().collect(),
+            expires_after_minutes: meant.page.expires_after_minutes,
+            told: meant.page.told.clone(),
+            leaves: meant.leaves,
+        })
+    }
+
+    fn grant(&self, uid: u32, meant: &Meant) -> Grant {
+        Grant { uid, from: self.holds.clone(), to: meant.page.name.clone(), digest: meant.digest }
+    }
+
+    /// Begins to ask the person at the terminal; or changes at once where the operator allows it.
+    fn confirm(
+        &mut self,
+        client: u64,
+        id: u64,
+        uid: u32,
+        to: &str,
+        secret: &str,
+        terminal: Option<OwnedFd>,
+    ) -> Result<(), (Why, String)> {
+        let unknown = || (Why::UnknownProfile, format!("there is no profile `{}`", to.escape_default()));
+        let meant = self.meant(to).ok_or_else(unknown)?.clone();
+        let wanted = self.grant(uid, &meant);
+        self.tokens.take(secret, &wanted, now()).map_err(|why| (why, told_of_token(why).to_owned()))?;
+        let lacks = self.lacks(&meant).map_err(|why| (Why::Failed, why))?;
+        if !lacks.is_empty() {
+            return Err((Why::UnitsMissing, format!("this image lacks what {to} needs: {}", lacks.join(", "))));
+        }
+        let policy = self.policy;
+        if self.world.operator(policy).is_ok_and(|operator| operator.allows(uid, to)) {
+            let by = By { word: "operator", uid, terminal: String::new() };
+            self.finish(client, id, to, &by);
+            return Ok(());
+        }
+        if self.asking.is_some() {
+            return Err((Why::Busy, "somebody is being asked about another change already".to_owned()));
+        }
+        let Some(of) = self.clients.get(&client) else { return Ok(()) };
+        let name = self.world.person(&of.peer, terminal.as_ref()).map_err(|why| (Why::NotAPerson, why))?;
+        let Some(terminal) = terminal else { return Ok(()) };
+        self.asked += 1;
+        let number = self.asked;
+        let text = self.question(&meant);
+        let (word, tell) = (to.to_owned(), self.answers.0.clone());
+        let wake = self.wake.try_clone().map_err(|error| (Why::Failed, error.to_string()))?;
+        let waiting = std::thread::Builder::new().name("terminal".to_owned()).spawn(move || {
+            let typed = ask(&terminal, &text, &word, TYPING_LASTS);
+            let _ = tell.send((number, typed));
+            let _ = rustix::io::write(&wake, &1_u64.to_ne_bytes());
+        });
+        waiting.map_err(|error| (Why::Failed, error.to_string()))?;
+        let (from, to) = (self.holds.clone(), to.to_owned());
+        self.asking = Some(Asking { client, id, from, to, uid, terminal: name, number });
+        Ok(())
+    }
+
+    /// What the person reads before typing: from the model, whatever the caller showed.
+    fn question(&self, meant: &Meant) -> String {
+        let page = &meant.page;
+        let mut text = format!("\n{} -> {}: {}\n", self.holds, page.name, page.about);
+        match meant.leaves.as_slice() {
+            [] => text.push_str("  nothing leaves this machine\n"),
+            leaves => leaves.iter().for_each(|it| text.push_str(&format!("  may leave: {it}\n"))),
+        }
+        page.told.iter().for_each(|it| text.push_str(&format!("  {it}\n")));
+        if let Some(minutes) = page.expires_after_minutes {
+            text.push_str(&format!("  Ends by itself after {minutes} minutes.\n"));
+        }
+        text.push_str(&format!("Type {} to confirm: ", page.name));
+        text
+    }
+
+    /// What came of asking.
+    pub(super) fn answered(&mut self) {
+        let _ = rustix::io::read(&self.wake, &mut [0; 8]);
+        while let Ok((number, typed)) = self.answers.1.try_recv() {
+            let Some(asking) = self.asking.take_if(|asking| asking.number == number) else { continue };
+            let Asking { client, id, from, to, uid, terminal, .. } = asking;
+            let (why, message) = match typed {
+                Typed::Nothing => (Why::NotConfirmed, "nothing was typed at the terminal"),
+                Typed::Another => (Why::NotConfirmed, "another word was typed than the profile's name"),
+                // Who has gone away does not want it any more.
+                Typed::TheWord if !self.clients.contains_key(&client) => (Why::NotConfirmed, "whoever asked has gone"),
+                Typed::TheWord if from != self.holds => (Why::TokenOutdated, told_of_token(Why::TokenOutdated)),
+                Typed::TheWord => {
+                    self.finish(client, id, &to, &By { word: "person", uid, terminal });
+                    continue;
+                }
+            };
+            self.refused(uid, why, &to);
+            self.refuse(client, id, why, message);
+        }
+    }
+
+    fn finish(&mut self, client: u64, id: u64, to: &str, by: &By) {
+        match self.change(to, by) {
+            Ok(()) => {
+                let reply = Reply::Applied {
+                    profile: self.holds.clone(),
+                    digest: self.digest_of(&self.holds),
+                    ends_after_s: self.ends_at.map(|at| at.saturating_sub(now()).as_secs()),
+                };
+                self.reply(client, id, reply);
+            }
+            Err((why, message)) => {
+                if why == Why::NotRecorded {
+                    self.refused(by.uid, why, to);
+                }
+                self.refuse(client, id, why, &message);
+            }
+        }
+    }
+
+    fn evidence(&mut self, token: u64, id: u64) {
+        let made = self.world.check().and_then(|checked| {
+            let evidence =
+                Evidence { profile: self.holds.clone(), ruleset: unmarked(&checked.ruleset), links: checked.links };
+            let bytes = serde_json::to_vec(&evidence).map_err(|error| error.to_string())?;
+            in_memory(&bytes).map_err(|error| error.to_string())
+        });
+        match made {
+            Ok(file) => self.reply_with(token, id, Reply::Evidence {}, Some(&file)),
+            Err(why) => self.refuse(token, id, Why::Failed, &why),
+        }
+    }
+
+    /// Records a refusal; of somebody who asks all the time only some, with how many there were.
+    pub(super) fn refused(&mut self, uid: u32, why: Why, to: &str) {
+        if self.refused.len() >= REFUSED_USERS_MAX {
+            self.refused.retain(|_, (_, since, _)| now().saturating_sub(*since) < REFUSED_EVERY);
+        }
+        let (count, since, unnamed) = self.refused.entry(uid).or_insert((0, now(), 0));
+        if now().saturating_sub(*since) >= REFUSED_EVERY {
+            (*count, *since) = (count.saturating_sub(1), now());
+        }
+        if *count >= REFUSED_AT_ONCE {
+            *unnamed += 1;
+            return;
+        }
+        *count += 1;
+        let to: String = to.chars().filter(|it| !it.is_control()).take(REASON_CHARS_MAX).collect();
+        let entry = ProfileRefused { reason: why.word(), to, uid: uid.into(), unnamed: std::mem::take(unnamed) };
+        self.recorder.after(entry);
+    }
+
+    pub(super) fn refuse(&mut self, token: u64, id: u64, why: Why, message: &str) {
+        self.reply(token, id, Reply::Refused { why, message: message.to_owned() });
+    }
+
+    fn reply(&mut self, token: u64, id: u64, answer: Reply) {
+        self.reply_with(token, id, answer, None);
+    }
+
+    fn reply_with(&mut self, token: u64, id: u64, answer: Reply, beside: Option<&OwnedFd>) {
+        let Some(client) = self.clients.get(&token) else { return };
+        let taken = to_packet(&Answered { id, answer })
+            .is_ok_and(|packet| client.connection.try_send(&packet, beside.map(AsFd::as_fd)).is_ok_and(|sent| sent));
+        if !taken {
+            // It asks and does not listen.
+            self.clients.remove(&token);
+        }
+    }
+}
+
+fn told_of_token(why: Why) -> &'static str {
+    match why {
+        Why::TokenExpired => "the token was given too long ago: ask for a preview again",
+        Why::TokenOfAnother => "the token was given to another user, and is void now",
+        Why::TokenForAnother => "the token was given for another profile, and is void now",
+        Why::TokenOutdated => "another profile holds, or its rules are others, than when the token was given",
+        _ => "there is no such token: each is for one use, after a preview",
+    }
+}
+
+/// Rules without the mark by which flows are known: whoever may see them may not know it. Another one stands for it.
+fn unmarked(ruleset: &str) -> String {
+    use secai_verifier::network::parse::parse;
+    use secai_verifier::network::rules::{EPOCH, Elements};
+    let Ok(rules) = parse(ruleset.as_bytes()) else { return ruleset.to_owned() };
+    match rules.inet.sets.get(EPOCH) {
+        Some(Elements::Marks(marks)) => marks
+            .iter()
+            .fold(ruleset.to_owned(), |text, mark| text.replace(&format!("{mark:#010x}"), &format!("{:#010x}", 1))),
+        _ => ruleset.to_owned(),
+    }
+}
+
+/// A file that lies in memory, to be read by whoever gets it.
+fn in_memory(bytes: &[u8]) -> std::io::Result<OwnedFd> {
+    use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+    let mut file = File::from(memfd_create("evidence", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
+    file.write_all(bytes)?;
+    fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0))?;
+    Ok(file.into())
+}
