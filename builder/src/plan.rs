@@ -9,7 +9,7 @@ use crate::recipe::{FileContent, Recipe, not_in_an_image};
 use crate::services::PlannedServices;
 use crate::stage::Inputs;
 use crate::tools::apt::{Apt, Package, Unresolved};
-use crate::tools::mmdebstrap;
+use crate::tools::mmdebstrap::{self, Pinned};
 use secai_verifier::digest::Digest;
 use secai_verifier::layout;
 use serde::{Deserialize, Serialize};
@@ -188,7 +188,16 @@ impl Plan {
         for p in &self.packages {
             inputs = inputs.with(format!("package {}", p.name), p.sha256);
         }
+        for user in self.pinned() {
+            inputs = inputs.with(format!("user {}", user.0), user.hook());
+        }
         inputs
+    }
+
+    /// Users that packages make, with the number that a service of ours gives them.
+    pub fn pinned(&self) -> Vec<Pinned<'_>> {
+        let users = self.services.iter().flat_map(|it| &it.users);
+        users.filter(|user| !user.is_ours()).map(|user| Pinned(&user.name, user.uid)).collect()
     }
 
     /// What the initramfs is made from.

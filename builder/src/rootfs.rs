@@ -113,6 +113,7 @@ fn base(plan: &Plan, cache: &Cache, tree: &Path, say: &dyn Fn(&str)) -> Result<(
                 &plan.recipe.suite,
                 &plan.packages,
                 &plan.recipe.packages,
+                &plan.pinned(),
                 &cache.folder("debs")?,
                 plan.date,
                 scratch.path(),

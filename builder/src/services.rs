@@ -64,6 +64,13 @@ pub struct ServiceUser {
     pub uid: u32,
 }
 
+impl ServiceUser {
+    /// Is it a service's own, and not one that a package makes?
+    pub fn is_ours(&self) -> bool {
+        self.name.starts_with("secure-ai-")
+    }
+}
+
 impl PlannedServices {
     /// None when the recipe names no service.
     ///
@@ -96,7 +103,7 @@ impl PlannedServices {
             programs: programs(&pack, &chosen)?,
             manifests: manifests(&pack, &chosen)?,
             rulesets: rulesets(&pack)?,
-            enable: chosen.iter().map(|page| page.started_by.clone()).collect(),
+            enable: enabled(&pack, &chosen)?,
             users: users(&pack, &chosen)?,
         }))
     }
@@ -199,6 +206,18 @@ fn manifests(pack: &Pack, chosen: &[&Service]) -> Result<Vec<PlannedFile>, Error
     Ok(laid.into_iter().map(|(path, file)| copied(path, 0o644, file.sha256, &file.source)).collect())
 }
 
+/// What starts each, and those services themselves that say what wants them: they run from the beginning.
+fn enabled(pack: &Pack, chosen: &[&Service]) -> Result<Vec<String>, Error> {
+    let mut enable: Vec<String> = chosen.iter().map(|page| page.started_by.clone()).collect();
+    for (path, file, page) in owned(pack, chosen) {
+        let is_wanted = || Ok::<_, Error>(text(pack, &path, file)?.lines().any(|line| line == "[Install]"));
+        if path.rsplit('/').next() == Some(&page.unit) && !enable.contains(&page.unit) && is_wanted()? {
+            enable.push(page.unit.clone());
+        }
+    }
+    Ok(enable)
+}
+
 fn copied(path: String, mode: u32, sha256: Digest, source: &Path) -> PlannedFile {
     let content = PlannedContent::Copied { sha256, source: source.to_owned() };
     PlannedFile { path, mode, user: "root".into(), group: "root".into(), content }
@@ -243,8 +262,10 @@ fn users(pack: &Pack, chosen: &[&Service]) -> Result<Vec<ServiceUser>, Error> {
         for line in text(pack, &path, file)?.lines() {
             let words: Vec<&str> = line.split_whitespace().collect();
             if let ["u" | "u!", name, number, ..] = words[..] {
-                let uid =
-                    number.parse().map_err(|_| pack.fail(format!("rootfs{path}: `{number}` is no user's number")))?;
+                let is_name =
+                    name.bytes().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit() || b"-_".contains(&it));
+                let uid = number.parse().ok().filter(|_| is_name);
+                let uid = uid.ok_or_else(|| pack.fail(format!("rootfs{path}: `{name} {number}` is no user")))?;
                 users.push(ServiceUser { service: page.name.clone(), name: name.to_owned(), uid });
             }
         }

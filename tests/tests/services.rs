@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use secai_tests::{Need, Scratch, Tier, ran, require, top};
+use secai_verifier::network::profile::DHCP_UID;
 use secai_verifier::service::{Memory, Service, Services};
 
 const TMP: &str = env!("CARGO_TARGET_TMPDIR");
@@ -20,12 +21,8 @@ const PAGES: &str = "manifests/services/";
 const ROOTFS: &str = "manifests/rootfs";
 const SYSUSERS: &str = "manifests/rootfs/usr/lib/sysusers.d/";
 const TMPFILES: &str = "manifests/rootfs/usr/lib/tmpfiles.d/";
-/// Files of a service whose page is still to come. With the page they stand there, and not here.
-const OF_THE_FIREWALL: &[&str] = &[
-    "/usr/lib/modprobe.d/secure-ai.conf",
-    "/usr/lib/modules-load.d/secure-ai.conf",
-    "/usr/lib/sysctl.d/60-secure-ai.conf",
-];
+/// The user of a package whose number the rules know: whose page pins it.
+const PINNED: (&str, &str) = ("firewall", "systemd-network");
 /// Where the programs lie on the device.
 const PROGRAMS: &str = "/usr/libexec/secure-ai/";
 /// Folders below `services/` that are no service: libraries, and what people run as themselves.
@@ -105,20 +102,33 @@ fn programs_without_page(files: &Files, services: &Services) -> Findings {
 }
 
 fn units_without_page(files: &Files, services: &Services) -> Findings {
-    let known: BTreeSet<&str> = services.pages().iter().flat_map(|page| [&*page.unit, &*page.started_by]).collect();
+    let known: BTreeSet<String> = (services.pages().iter())
+        .flat_map(|page| [page.unit.clone(), page.started_by.clone(), template(page)])
+        .collect();
     files
         .keys()
         .filter_map(|path| path.strip_prefix(UNITS))
-        .filter(|unit| unit.starts_with("secure-ai-") && !known.contains(unit))
+        .filter(|unit| unit.starts_with("secure-ai-") && !known.contains(*unit))
         .map(|unit| format!("{unit} is on no page"))
         .collect()
 }
 
+/// What a service runs as once for each link, or whatever else there are several of.
+fn template(page: &Service) -> String {
+    page.unit.replace(".service", "@.service")
+}
+
+/// A service's unit, and its template where it has one.
+fn units_of(files: &Files, page: &Service) -> impl Iterator<Item = String> {
+    let template = Some(template(page)).filter(|name| files.contains_key(&format!("{UNITS}{name}")));
+    std::iter::once(page.unit.clone()).chain(template)
+}
+
 fn units(files: &Files, services: &Services) -> Findings {
     let mut findings = Findings::new();
-    for page in services.pages() {
-        let Some(unit) = Unit::of(files, &page.unit, &mut findings) else { continue };
-        let mut wrong = |what: String| findings.push(format!("{}: {what}", page.unit));
+    for (page, name) in services.pages().iter().flat_map(|page| units_of(files, page).map(move |name| (page, name))) {
+        let Some(unit) = Unit::of(files, &name, &mut findings) else { continue };
+        let mut wrong = |what: String| findings.push(format!("{name}: {what}"));
         for key in ["User", "Group"] {
             if unit.all("Service", key) != [&page.user] {
                 wrong(format!("{key}= is not {}", page.user));
@@ -136,10 +146,14 @@ fn units(files: &Files, services: &Services) -> Findings {
             wrong(format!("ExecStart= is not one program below {PROGRAMS}"));
         }
         // Nothing is started as root on the way, and nothing by another name.
-        for key in ["ExecStartPre", "ExecStartPost", "ExecReload", "ExecStop", "ExecStopPost", "PermissionsStartOnly"] {
+        for key in ["ExecStartPre", "ExecStartPost", "ExecReload", "ExecStop", "PermissionsStartOnly"] {
             if !unit.all("Service", key).is_empty() {
                 wrong(format!("{key}= has no place in a service of ours"));
             }
+        }
+        // What closes again, however the service ended; as whom it runs.
+        if unit.all("Service", "ExecStopPost").iter().any(|it| !page.is_root() || !it.starts_with(PROGRAMS)) {
+            wrong(format!("ExecStopPost= is not one of root's programs below {PROGRAMS}"));
         }
         let ambient = unit.all("Service", "AmbientCapabilities");
         if ambient.iter().any(|it| !it.is_empty()) {
@@ -183,7 +197,11 @@ fn users(files: &Files, services: &Services) -> Findings {
         .map(|(file, line)| (file.to_owned(), said(line)))
         .collect();
     let of = |page: &Service| (format!("{}.conf", page.user), format!("u {} {}", page.user, page.uid));
-    let wanted: BTreeSet<(String, String)> = services.pages().iter().map(of).collect();
+    let own = services.pages().iter().filter(|page| !page.is_root()).map(of);
+    let pinned = services
+        .named(PINNED.0)
+        .map(|page| (format!("secure-ai-{}.conf", page.name), format!("u {} {DHCP_UID}", PINNED.1)));
+    let wanted: BTreeSet<(String, String)> = own.chain(pinned).collect();
     // A colon ends a field of passwd: systemd-sysusers takes none of the lines of such a file.
     let colons = (files.iter())
         .filter(|(path, _)| path.starts_with(SYSUSERS))
@@ -197,13 +215,11 @@ fn users(files: &Files, services: &Services) -> Findings {
 
 fn owners(files: &Files, services: &Services) -> Findings {
     let mut findings = Findings::new();
-    let waiting = services.named("firewall").is_none();
     for path in files.keys().filter_map(|path| path.strip_prefix(ROOTFS)) {
         let owners: Vec<&str> =
             services.pages().iter().filter(|page| page.owns(path)).map(|page| page.name.as_str()).collect();
         match owners[..] {
             [_] => {}
-            [] if waiting && OF_THE_FIREWALL.contains(&path) => {}
             [] => findings.push(format!("{path} is no service's: its page can name it under `files`")),
             _ => findings.push(format!("{path} is of {}", owners.join(" and "))),
         }
@@ -388,6 +404,11 @@ fn a_planted_difference_is_found() {
     plant(&audit, "PrivateUsers=no", "PrivateUsers=yes", "PrivateUsers=");
     plant(&audit, "PrivateUsers=no", "", "PrivateUsers=");
     plant(&audit, "ExecStart=", "ExecStart=+", "ExecStart=");
+    plant(&audit, "ExecStart=", "ExecStopPost=/usr/libexec/secure-ai/secai-audit\nExecStart=", "ExecStopPost=");
+    let profiles = format!("{UNITS}secure-ai-profiles.service");
+    plant(&profiles, "ExecStopPost=/usr/libexec/secure-ai/", "ExecStopPost=/usr/bin/", "ExecStopPost=");
+    plant(&format!("{UNITS}secure-ai-firewall@.service"), "User=root", "User=nobody", "User=");
+    plant(&format!("{SYSUSERS}secure-ai-firewall.conf"), "953", "998", "`u systemd-network 998` is on no page");
     plant(&audit, "ExecStart=", "ExecStartPre=+/bin/sh\nExecStart=", "ExecStartPre=");
     plant(&audit, "AmbientCapabilities=", "AmbientCapabilities=CAP_NET_RAW", "AmbientCapabilities=");
     plant(&audit, "[Service]", "[Service]\nNonsense", "no assignment");
@@ -471,12 +492,18 @@ fn units_stay_within_their_exposure() {
         ran(&mut analyze)
     };
     for page in pages(&files).unwrap().pages() {
+        units_of(&files, page).for_each(|name| {
+            exposed(&name, &files[&format!("{UNITS}{name}")], page.security.0).good();
+        });
         let text = &files[&format!("{UNITS}{}", page.unit)];
-        exposed(&page.unit, text, page.security.0).good();
         // A budget that any line could be taken from is none.
         for key in ["ProtectSystem", "CapabilityBoundingSet", "RestrictAddressFamilies", "NoNewPrivileges"] {
             let is_of_key = |line: &&str| line.strip_prefix(key).is_some_and(|rest| rest.starts_with('='));
             assert_eq!(text.lines().filter(is_of_key).count(), 1, "{}: {key}", page.unit);
+            // Before there are file systems systemd counts none of their protection.
+            if key == "ProtectSystem" && text.contains("\nDefaultDependencies=no\n") {
+                continue;
+            }
             let without: String =
                 text.lines().filter(|line| !is_of_key(line)).map(|line| format!("{line}\n")).collect();
             exposed(&page.unit, &without, page.security.0).bad();
@@ -497,10 +524,12 @@ fn systemd_understands_every_unit() {
     let units: Vec<(String, String)> = tree()
         .into_iter()
         .filter_map(|(path, text)| Some((path.strip_prefix(UNITS)?.to_owned(), text)))
+        // Drop-ins are for units that are not ours.
+        .filter(|(name, _)| !name.contains('/'))
         .map(|(name, text)| {
-            let lines = text.lines().map(|line| match line.strip_prefix(&format!("ExecStart={PROGRAMS}")) {
-                Some(_) => format!("ExecStart={}\n", program.display()),
-                None => format!("{line}\n"),
+            let lines = text.lines().map(|line| match line.split_once('=') {
+                Some((key, value)) if value.starts_with(PROGRAMS) => format!("{key}={}\n", program.display()),
+                _ => format!("{line}\n"),
             });
             (name, lines.collect())
         })

@@ -23,6 +23,27 @@ pub const ARGUMENTS: &[&str] = &[
     "--essential-hook=rm -f \"$1/etc/resolv.conf\" \"$1/etc/hostname\"",
 ];
 
+/// Users that packages would make with any number, made before them with a certain one: `(name, number)`. The packages'
+/// own systemd-sysusers takes those that there are.
+#[derive(Debug, Clone, Copy)]
+pub struct Pinned<'a>(pub &'a str, pub u32);
+
+impl Pinned<'_> {
+    /// An option for mmdebstrap: after the essential packages, before those that are named.
+    pub fn hook(&self) -> String {
+        let Self(name, uid) = self;
+        let lines = [
+            ("passwd", format!("{name}:x:{uid}:{uid}::/:/usr/sbin/nologin")),
+            ("group", format!("{name}:x:{uid}:")),
+            // Days since 1970, of a password that nobody has.
+            ("shadow", format!("{name}:!*:1::::::")),
+            ("gshadow", format!("{name}:!*::")),
+        ];
+        let add = |(file, line)| format!("[ ! -e \"$1/etc/{file}\" ] || echo '{line}' >>\"$1/etc/{file}\"");
+        format!("--essential-hook={}", lines.map(add).join("; "))
+    }
+}
+
 /// Version of the installed mmdebstrap, a part of the base's key.
 ///
 /// # Errors
@@ -34,15 +55,17 @@ pub fn version() -> Result<String, Error> {
 
 /// Installs `packages` into a new tree and writes it as a tar archive to `target`.
 ///
-/// `work` is an empty folder for the package repository and mmdebstrap's own files; `epoch` is the date, in
+/// `pinned` are users whose number is not left to the packages. `work` is an empty folder for the package repository and mmdebstrap's own files; `epoch` is the date, in
 /// seconds, that programs which honour SOURCE_DATE_EPOCH write.
 ///
 /// # Errors
 /// [`Error::ToolFailed`] with the last lines of dpkg; I/O.
+#[expect(clippy::too_many_arguments, reason = "each is another part of a base")]
 pub fn bootstrap(
     suite: &str,
     packages: &[Package],
     named: &[String],
+    pinned: &[Pinned],
     debs: &Path,
     epoch: i64,
     work: &Path,
@@ -82,6 +105,7 @@ pub fn bootstrap(
     let mut c = isolated(&options, "sh", "dash")?;
     c.args(["-eu", "-c", named_localhost, "sh", "mmdebstrap"])
         .args(ARGUMENTS)
+        .args(pinned.iter().map(Pinned::hook))
         .arg(format!("--architectures={ARCHITECTURE}"))
         .arg(format!("--include={}", named.join(",")))
         .arg(suite)
