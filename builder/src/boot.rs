@@ -12,7 +12,7 @@ use regex::Regex;
 use serde::Serialize;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Room on the guest's disk beside what is deployed.
 const DISK_SPARE_BYTES: u64 = 2 << 30;
@@ -22,8 +22,12 @@ const MEMORY: u32 = 2048;
 /// How to boot.
 #[derive(Debug)]
 pub struct BootOptions {
-    /// What the serial console must show.
-    pub expect: Regex,
+    /// What the serial console must show; `None`: until the guest ends by itself.
+    pub expect: Option<Regex>,
+    /// Is the serial console our own standard input and output?
+    pub console: bool,
+    /// A network card, and where its frames are kept (pcap).
+    pub network: Option<PathBuf>,
     /// For how long it may take.
     pub timeout: Duration,
     /// Further kernel arguments, for this boot only.
@@ -73,26 +77,30 @@ pub fn boot(bundle: &Path, options: &BootOptions, cache: &Cache, say: &dyn Fn(&s
         disk: &disk,
         memory: MEMORY,
         log: &options.log,
+        console: options.console,
+        network: options.network.as_deref(),
     };
-    let watched = guest.watch(accelerator, options.timeout, &|text| options.expect.is_match(text), &|line| {
-        say(line.trim());
-    })?;
+    let start = Instant::now();
+    let seen = |text: &str| options.expect.as_ref().is_some_and(|expect| expect.is_match(text));
+    let watched = guest.watch(accelerator, options.timeout, &seen, &|line| say(line.trim()))?;
+    let booted = |seconds| Booted {
+        commit: deployed.commit.clone(),
+        seconds,
+        accelerator: if accelerator == Accelerator::Kvm { "kvm" } else { "tcg" },
+        log: options.log.clone(),
+    };
     let ended = match watched {
-        Watched::Seen(seconds) => {
-            return Ok(Booted {
-                commit: deployed.commit,
-                seconds,
-                accelerator: if accelerator == Accelerator::Kvm { "kvm" } else { "tcg" },
-                log: options.log.clone(),
-            });
-        }
-        Watched::Ended(how) => how,
-        Watched::TimedOut => "time ran out".into(),
+        Watched::Seen(seconds) => return Ok(booted(seconds)),
+        Watched::PoweredOff if options.expect.is_none() => return Ok(booted(start.elapsed().as_secs_f64())),
+        Watched::PoweredOff => "it powered off",
+        Watched::Panicked => "its kernel panicked",
+        Watched::TimedOut => "time ran out",
     };
+    let expected = options.expect.as_ref().map_or_else(|| "its end".to_owned(), Regex::to_string);
     Err(Error::NotSeen {
-        expected: options.expect.to_string(),
+        expected,
         seconds: options.timeout.as_secs(),
-        ended,
+        ended: ended.to_owned(),
         log: options.log.clone(),
     })
 }

@@ -61,8 +61,10 @@ enum Verb {
     /// All stages; the same as build
     #[command(after_help = "Example:\n  secai-build bundle recipes/minimal.yml --unsigned")]
     Bundle(BuildArgs),
-    /// Start a bundle in QEMU and wait for a line on its serial console
-    #[command(after_help = "Example:\n  secai-build boot out/minimal/6-bundle --expect 'login:' --timeout 300")]
+    /// Start a bundle in QEMU and wait for a line on its serial console, or sit at it
+    #[command(
+        after_help = "Examples:\n  secai-build boot out/minimal/6-bundle --expect 'login:' --timeout 300\n  secai-build boot out/secai/6-bundle --console --network frames.pcap"
+    )]
     Boot(BootArgs),
     /// Development keys
     #[command(subcommand)]
@@ -124,12 +126,18 @@ struct BuildArgs {
 struct BootArgs {
     /// The bundle; nothing else is read
     bundle: PathBuf,
-    /// Regular expression that the serial console must show
-    #[arg(long, value_name = "REGEX", default_value = "login:")]
-    expect: String,
-    /// Seconds it may take
-    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
-    timeout: u64,
+    /// Regular expression that the serial console must show [default: login:]
+    #[arg(long, value_name = "REGEX")]
+    expect: Option<String>,
+    /// Sit at the serial console: what is typed goes to the guest, until it powers off or Ctrl-A x ends it
+    #[arg(long, conflicts_with = "json")]
+    console: bool,
+    /// Give the guest a network card, with an address to be had and nobody else behind it; write its frames here (pcap)
+    #[arg(long, value_name = "FILE")]
+    network: Option<PathBuf>,
+    /// Seconds it may take [default: 300; at its console as long as it runs]
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<u64>,
     /// Further kernel argument, for this boot only; may be repeated
     #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
     append: Vec<String>,
@@ -189,19 +197,31 @@ impl BuildArgs {
     }
 }
 
+/// What a guest takes to boot under translation in software, and some more.
+const BOOT_SECONDS: u64 = 300;
+/// Nobody sits longer at a guest.
+const CONSOLE_SECONDS_MAX: u64 = 24 * 60 * 60;
+
 impl BootArgs {
     fn resolve(self) -> Result<(PathBuf, BootOptions), Error> {
-        let expect = Regex::new(&self.expect).map_err(|e| Error::Usage {
-            option: "--expect",
-            value: self.expect.clone(),
-            reason: format!("is not a regular expression: {e}"),
-        })?;
+        let expect = self.expect.or_else(|| (!self.console).then(|| "login:".to_owned()));
+        let compiled = expect.map(|expect| {
+            Regex::new(&expect).map_err(|e| Error::Usage {
+                option: "--expect",
+                reason: format!("is not a regular expression: {e}"),
+                value: expect,
+            })
+        });
         let log = self.log.unwrap_or_else(|| {
             let mut name = self.bundle.components().as_path().as_os_str().to_owned();
             name.push(".boot.log");
             PathBuf::from(name)
         });
-        Ok((self.bundle, BootOptions { expect, timeout: Duration::from_secs(self.timeout), append: self.append, log }))
+        let limit = if self.console { CONSOLE_SECONDS_MAX } else { BOOT_SECONDS };
+        let timeout = Duration::from_secs(self.timeout.unwrap_or(limit));
+        let (console, network, append) = (self.console, self.network, self.append);
+        let options = BootOptions { expect: compiled.transpose()?, console, network, timeout, append, log };
+        Ok((self.bundle, options))
     }
 }
 
@@ -225,12 +245,17 @@ pub fn run() -> Result<(), Error> {
         Verb::Attest(args) => staged(args, Until::Attest),
         Verb::Boot(args) => {
             let (bundle, options) = args.resolve()?;
+            // What the guest writes is what is shown then.
+            let voice = if options.console { Voice::Quiet } else { voice };
             let stage = Stage::begin("boot", voice);
             let booted = secai_builder::boot::boot(&bundle, &options, &Cache::of_user()?, &|what| stage.say(what))?;
             stage.end(
                 &State::Rebuilt(String::new()),
                 &format!("seen after {:.0} s of {}", booted.seconds, booted.accelerator),
             );
+            if options.console {
+                return Ok(());
+            }
             print_boot(&booted, cli.json)
         }
         Verb::Keys(KeysVerb::New { dir }) => {

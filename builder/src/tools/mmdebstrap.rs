@@ -33,8 +33,9 @@ impl Pinned<'_> {
     pub fn hook(&self) -> String {
         let Self(name, uid) = self;
         let lines = [
-            ("passwd", format!("{name}:x:{uid}:{uid}::/:/usr/sbin/nologin")),
-            ("group", format!("{name}:x:{uid}:")),
+            // pwconv, where it comes later, takes a password that nobody has along.
+            ("passwd", format!("{name}:*:{uid}:{uid}::/:/usr/sbin/nologin")),
+            ("group", format!("{name}:*:{uid}:")),
             // Days since 1970, of a password that nobody has.
             ("shadow", format!("{name}:!*:1::::::")),
             ("gshadow", format!("{name}:!*::")),

@@ -5,6 +5,7 @@ use crate::cache::Cache;
 use crate::error::{At, Error};
 use std::fs;
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -102,7 +103,7 @@ fn probe(cache: &Cache) -> Result<bool, Error> {
     Ok(false)
 }
 
-/// A guest to be: kernel, initramfs and arguments given directly, one disk, no network device at all.
+/// A guest to be: kernel, initramfs and arguments given directly, one disk, no network device unless one is asked for.
 #[derive(Debug)]
 pub struct Guest<'a> {
     /// The kernel.
@@ -117,6 +118,10 @@ pub struct Guest<'a> {
     pub memory: u32,
     /// Where its serial console is written.
     pub log: &'a Path,
+    /// Is the console our standard input and output as well?
+    pub console: bool,
+    /// A network card, and where its frames are written (pcap): QEMU itself answers, and lets nothing further.
+    pub network: Option<&'a Path>,
 }
 
 /// How watching a guest ended.
@@ -124,8 +129,10 @@ pub struct Guest<'a> {
 pub enum Watched {
     /// The expression was seen after this many seconds.
     Seen(f64),
-    /// The guest ended first.
-    Ended(String),
+    /// The guest powered off first.
+    PoweredOff,
+    /// Its kernel panicked first.
+    Panicked,
     /// Time ran out.
     TimedOut,
 }
@@ -156,11 +163,9 @@ impl Guest<'_> {
                 "-no-reboot",
                 "-display",
                 "none",
-                "-nic",
-                "none",
             ])
-            .arg("-serial")
-            .arg(format!("file:{}", self.log.display()))
+            .args(self.serial())
+            .args(self.card())
             .arg("-drive")
             .arg(format!("if=none,id=root,format=raw,cache=unsafe,file={}", self.disk.display()))
             .args(["-device", "virtio-blk-pci,drive=root,bootindex=1", "-device", "virtio-rng-pci"])
@@ -172,6 +177,11 @@ impl Guest<'_> {
             .arg(self.arguments)
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
+        if self.console {
+            c.stdin(Stdio::inherit()).stdout(Stdio::inherit());
+            // Who is at a terminal in a group of his own may not read there.
+            c.process_group(rustix::process::getpgrp().as_raw_pid());
+        }
         let start = Instant::now();
         let mut child = c.spawn().at("run", PROGRAM)?;
         let result = loop {
@@ -181,7 +191,7 @@ impl Guest<'_> {
             }
             // A kernel that panicked waits for ever to be looked at.
             if text.contains(PANIC) {
-                break Watched::Ended("its kernel panicked".into());
+                break Watched::Panicked;
             }
             if child.try_wait().at("run", PROGRAM)?.is_some() {
                 let output = child.wait_with_output().at("run", PROGRAM)?;
@@ -191,7 +201,7 @@ impl Guest<'_> {
                 return Ok(if seen(&text) {
                     Watched::Seen(start.elapsed().as_secs_f64())
                 } else {
-                    Watched::Ended("it powered off".into())
+                    Watched::PoweredOff
                 });
             }
             if start.elapsed() > limit {
@@ -200,8 +210,46 @@ impl Guest<'_> {
             progress(text.lines().last().unwrap_or_default());
             std::thread::sleep(Duration::from_millis(250));
         };
+        // Asked, it leaves the terminal as it was.
+        let asked = rustix::process::Pid::from_child(&child);
+        let _ = rustix::process::kill_process(asked, rustix::process::Signal::TERM);
+        let end = Instant::now() + ASKED_TO_END;
+        while Instant::now() < end && child.try_wait().at("run", PROGRAM)?.is_none() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
         let _ = child.kill();
         let _ = child.wait();
         Ok(result)
     }
+
+    fn serial(&self) -> Vec<String> {
+        let log = self.log.display().to_string();
+        if !self.console {
+            return vec!["-serial".to_owned(), format!("file:{log}")];
+        }
+        // Ctrl-C is the guest's; Ctrl-A is QEMU's own. A comma would end the name.
+        let device = format!("stdio,id=console,mux=on,signal=off,logfile={}", log.replace(',', ",,"));
+        let words = ["-chardev", &device, "-mon", "chardev=console,mode=readline", "-serial", "chardev:console"];
+        words.map(str::to_owned).to_vec()
+    }
+
+    fn card(&self) -> Vec<String> {
+        let Some(frames) = self.network else { return ["-nic", "none"].map(str::to_owned).to_vec() };
+        let frames = frames.display().to_string().replace(',', ",,");
+        let words = [
+            "-netdev",
+            // An address, a router and a resolver, none of which goes on to anywhere.
+            "user,id=net,restrict=on",
+            "-device",
+            &format!("virtio-net-pci,netdev=net,mac={GUEST_ADDRESS}"),
+            "-object",
+            &format!("filter-dump,id=frames,netdev=net,file={frames}"),
+        ];
+        words.map(str::to_owned).to_vec()
+    }
 }
+
+/// Of the guest's network card: locally administered.
+pub const GUEST_ADDRESS: &str = "02:5e:ca:10:05:01";
+/// After that it is killed.
+const ASKED_TO_END: Duration = Duration::from_secs(5);
