@@ -103,24 +103,36 @@ pub enum Typed {
     Another,
     /// Nothing, for too long; or the terminal went away.
     Nothing,
+    /// Whoever asked went away first.
+    Gone,
 }
 
-/// Says something at a terminal, and waits for a word to be typed there. What was typed before counts for nothing.
-pub fn ask(terminal: impl AsFd, text: &str, word: &str, within: Duration) -> Typed {
-    asked(terminal, text, word, within).unwrap_or(Typed::Nothing)
+/// Says something at a terminal, and waits for a word to be typed there, as long as whoever asks is connected. What was
+/// typed before counts for nothing.
+pub fn ask(terminal: impl AsFd, asker: impl AsFd, text: &str, word: &str, within: Duration) -> Typed {
+    let typed = asked(&terminal, asker, text, word, within).unwrap_or(Typed::Nothing);
+    let told = match typed {
+        Typed::TheWord => return typed,
+        Typed::Another => "",
+        Typed::Nothing => "\nNothing was typed; nothing is changed.\n",
+        Typed::Gone => "\nWhoever asked has gone; nothing is changed.\n",
+    };
+    let _ = write_all(&terminal, told.as_bytes(), Instant::now());
+    // What is left of the line is no command for whoever reads here next.
+    let _ = tcflush(&terminal, QueueSelector::IFlush);
+    typed
 }
 
-fn asked(terminal: impl AsFd, text: &str, word: &str, within: Duration) -> io::Result<Typed> {
+fn asked(terminal: impl AsFd, asker: impl AsFd, text: &str, word: &str, within: Duration) -> io::Result<Typed> {
     let until = Instant::now() + within;
     tcflush(&terminal, QueueSelector::IFlush)?;
     write_all(&terminal, text.as_bytes(), until)?;
     let mut line = Vec::new();
     loop {
-        match poll(&mut [PollFd::new(&terminal, PollFlags::IN)], Some(&left_until(until))) {
-            Ok(0) => {
-                let _ = write_all(&terminal, b"\nNothing was typed; nothing is changed.\n", Instant::now());
-                return Ok(Typed::Nothing);
-            }
+        let mut both = [PollFd::new(&asker, PollFlags::RDHUP), PollFd::new(&terminal, PollFlags::IN)];
+        match poll(&mut both, Some(&left_until(until))) {
+            Ok(0) => return Ok(Typed::Nothing),
+            Ok(_) if both.first().is_some_and(|asker| !asker.revents().is_empty()) => return Ok(Typed::Gone),
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => continue,
             Err(errno) => return Err(errno.into()),
