@@ -214,6 +214,7 @@ fn the_kernels_line_about_a_process_is_read_whatever_its_name() {
 }
 
 type Turned = (u32, Process, Session, Terminal, u64);
+type Turn<'a> = &'a dyn Fn(&mut Turned);
 
 #[test]
 fn a_person_is_at_the_device_and_each_condition_counts() {
@@ -229,7 +230,7 @@ fn a_person_is_at_the_device_and_each_condition_counts() {
         };
         (1000, process, session, Terminal { number: 1025, usable: true }, 1025)
     };
-    let judged = |turn: &dyn Fn(&mut Turned)| {
+    let judged = |turn: Turn<'_>| {
         let mut it = good();
         turn(&mut it);
         person(it.0, &it.1, &it.2, it.3, it.4)
@@ -245,7 +246,7 @@ fn a_person_is_at_the_device_and_each_condition_counts() {
     let no_login = "the session is not a login at a terminal";
     let not_there = "the process is not at the session's terminal";
     let not_beside = "the descriptor beside the request is not that terminal";
-    let turns: [(&str, &dyn Fn(&mut Turned)); 25] = [
+    let turns: [(&str, Turn<'_>); 25] = [
         ("the session is over a network", &|it| it.2.remote = true),
         (no_login, &|it| it.2.kind = "x11".into()),
         (no_login, &|it| it.2.kind = "unspecified".into()),
