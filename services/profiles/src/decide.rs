@@ -178,7 +178,9 @@ pub fn person(
     if session.remote {
         return Err("the session is over a network");
     }
-    if session.kind != "tty" || session.class != "user" {
+    // systemd 256 and later have a class of their own for root.
+    let login = session.class == "user" || (session.class == "user-early" && session.uid == 0);
+    if session.kind != "tty" || !login {
         return Err("the session is not a login at a terminal");
     }
     if !session.active {

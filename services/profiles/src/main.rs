@@ -2,6 +2,8 @@
 
 use clap::{Args, Parser, Subcommand};
 use rustix::fs::{Mode, OFlags, fsync, open, rename, unlink};
+use rustix::time::{ClockId, clock_gettime};
+use secai_daemon::audit::Waits;
 use secai_daemon::listen::{ListenError, Listener, Passed, bind_without_systemd};
 use secai_daemon::peer::Peer;
 use secai_daemon::readiness::Readiness;
@@ -111,7 +113,7 @@ impl Serve {
         let page = config::page(&self.page)?;
         let shutdown = Shutdown::on_signals()?;
         let watch = Watch::begin().map_err(Failure::Watch)?;
-        let recorder = Recorder::start(&self.audit)?;
+        let recorder = Recorder::start(&self.audit, Waits::default())?;
         let firewall = Firewall { program: self.firewall, words: self.firewall_word };
         let mut device = Device { firewall, note: self.state.join("under-way.json"), operator: self.operator };
         let readiness = Readiness::from_environment();
@@ -191,6 +193,11 @@ impl World for Device {
 
     fn operator(&mut self, policy: &Policy) -> Result<Operator, String> {
         Operator::read(&self.operator, policy).map_err(|error| error.to_string())
+    }
+
+    fn now(&self) -> Duration {
+        let time = clock_gettime(ClockId::Boottime);
+        Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))
     }
 }
 

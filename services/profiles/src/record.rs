@@ -1,13 +1,13 @@
 //! Entries of the audit chain: those that must be there before something happens, and those about what has happened.
 
-use secai_daemon::audit::{AuditClient, AuditError, Receipt};
+use secai_daemon::audit::{AuditClient, AuditError, Receipt, Waits};
 use secai_daemon::report::{Priority, say};
 use secai_verifier::audit::kind::Data;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Entries that wait for an audit daemon that is away: days of a person's changes.
 const WAITING_MAX: usize = 256;
@@ -22,6 +22,7 @@ pub struct Recorder(Arc<Inner>);
 
 struct Inner {
     socket: PathBuf,
+    waits: Waits,
     client: Mutex<Option<AuditClient>>,
     waiting: Mutex<VecDeque<Entry>>,
     woken: Condvar,
@@ -32,9 +33,10 @@ impl Recorder {
     ///
     /// # Errors
     /// The kernel gives no thread.
-    pub fn start(socket: &Path) -> std::io::Result<Self> {
+    pub fn start(socket: &Path, waits: Waits) -> std::io::Result<Self> {
         let inner = Inner {
             socket: socket.to_owned(),
+            waits,
             client: Mutex::new(None),
             waiting: Mutex::new(VecDeque::new()),
             woken: Condvar::new(),
@@ -71,10 +73,23 @@ impl Recorder {
         locked(&self.0.waiting).len()
     }
 
-    /// Waits until none does, for as long as this.
+    /// Waits until none does and none is on its way, for as long as this.
     pub fn flush(&self, within: Duration) {
-        let until = std::time::Instant::now() + within;
-        while self.waiting() > 0 && std::time::Instant::now() < until {
+        let until = Instant::now() + within;
+        while Instant::now() < until {
+            // Whoever sends an entry holds the client.
+            let client = match self.0.client.try_lock() {
+                Ok(client) => Some(client),
+                Err(TryLockError::Poisoned(client)) => Some(client.into_inner()),
+                Err(TryLockError::WouldBlock) => None,
+            };
+            if let Some(client) = client.filter(|_| self.waiting() == 0) {
+                let left = until.saturating_duration_since(Instant::now());
+                if let Some(Err(error)) = client.as_ref().map(|client| client.flush(left)) {
+                    say(Priority::Error, &format!("entries may be lost: {error}"));
+                }
+                return;
+            }
             thread::sleep(Duration::from_millis(10));
         }
     }
@@ -101,7 +116,13 @@ impl Recorder {
                     locked(&self.0.waiting).push_front(entry);
                     return Err(error);
                 }
-                Err(error) => say(Priority::Error, &format!("an entry may be lost: {error}")),
+                Err(error) => {
+                    say(Priority::Error, &format!("an entry may be lost: {error}"));
+                    // A daemon that hangs would cost its whole time for each of the others as well.
+                    if matches!(error, AuditError::Lost | AuditError::TimedOut(_)) {
+                        return Err(error);
+                    }
+                }
             }
         }
     }
@@ -113,7 +134,7 @@ impl Recorder {
     ) -> Result<T, AuditError> {
         let connected = match client.take() {
             Some(connected) => connected,
-            None => AuditClient::connect(&self.0.socket)?,
+            None => AuditClient::connect_waiting(&self.0.socket, self.0.waits)?,
         };
         act(client.insert(connected))
     }

@@ -14,7 +14,6 @@ use crate::record::Recorder;
 use crate::switch::{Machine, UnderWay};
 use crate::watch::Watch;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::time::{ClockId, clock_gettime};
 use secai_api::packet::from_packet;
 use secai_api::profiles::{Asked, Why};
 use secai_daemon::listen::Listener;
@@ -68,6 +67,8 @@ pub trait World: Machine {
     /// # Errors
     /// What is wrong with it: nothing is allowed then.
     fn operator(&mut self, policy: &Policy) -> Result<Operator, String>;
+    /// Time since some moment; it goes on while the device sleeps.
+    fn now(&self) -> Duration;
 }
 
 /// Why the service ended other than asked.
@@ -95,6 +96,8 @@ struct Asking {
     uid: u32,
     terminal: String,
     number: u64,
+    /// Nobody waits for the answer any longer than this.
+    until: Duration,
 }
 
 /// Who asked for a change, and how it was confirmed.
@@ -122,17 +125,13 @@ struct Server<'a> {
     holds: String,
     ends_at: Option<Duration>,
     look_at: Duration,
+    /// While rules are fought over there is no look before this.
+    no_look_before: Duration,
     changed_by: Vec<String>,
     restored: u64,
     lately: (u32, Duration),
     refused: HashMap<u32, (u32, Duration, u64)>,
     trouble: Option<String>,
-}
-
-/// Since the device began, sleep included.
-fn now() -> Duration {
-    let time = clock_gettime(ClockId::Boottime);
-    Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))
 }
 
 /// Serves until asked to end. It begins with the strictest profile, whatever held before.
@@ -151,6 +150,7 @@ pub fn run(
     readiness: &Readiness,
 ) -> Result<(), ServeError> {
     let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(wait)?;
+    let look_at = world.now();
     let mut server = Server {
         world,
         policy,
@@ -165,7 +165,8 @@ pub fn run(
         wake,
         holds: STRICTEST.to_owned(),
         ends_at: None,
-        look_at: now(),
+        look_at,
+        no_look_before: Duration::ZERO,
         changed_by: Vec::new(),
         restored: 0,
         lately: (0, Duration::ZERO),
@@ -202,13 +203,14 @@ pub fn run(
         }
         if let Some(names) = watch.take() {
             server.changed_by.extend(names);
-            server.look_at = server.look_at.min(now() + LOOK_AFTER);
+            // Our own restoring is said too: while rules are fought over that does not make looks any closer.
+            server.look_at = server.look_at.min(server.now() + LOOK_AFTER).max(server.no_look_before);
         }
         server.answered();
-        if server.ends_at.is_some_and(|at| at <= now()) {
+        if server.ends_at.is_some_and(|at| at <= server.now()) {
             server.expire();
         }
-        if server.look_at <= now() {
+        if server.look_at <= server.now() {
             server.look();
         }
         if is_ready(0) {
@@ -231,9 +233,14 @@ impl Server<'_> {
         self.policy.get(name)
     }
 
+    fn now(&self) -> Duration {
+        self.world.now()
+    }
+
     fn until_next(&self, readiness: &Readiness) -> Duration {
-        let times = [Some(self.look_at), self.ends_at].into_iter().flatten();
-        let next = times.min().map_or(LOOK_ANYWAY_AFTER, |at| at.saturating_sub(now()));
+        let asked_until = self.asking.as_ref().map(|asking| asking.until);
+        let times = [Some(self.look_at), self.ends_at, asked_until].into_iter().flatten();
+        let next = times.min().map_or(LOOK_ANYWAY_AFTER, |at| at.saturating_sub(self.now()));
         readiness.interval().map_or(next, |interval| next.min(interval / 2))
     }
 
@@ -242,7 +249,9 @@ impl Server<'_> {
     }
 
     fn accept(&mut self, listener: &Listener) {
-        while let Ok(Some(connection)) = listener.accept() {
+        // Who connects all the time does not keep this thread: the others wait for the next round.
+        for _ in 0..CONNECTIONS_MAX {
+            let Ok(Some(connection)) = listener.accept() else { return };
             // Who cannot be named, or has too many already, is let go.
             let Ok(peer) = Peer::of(&connection) else { continue };
             let own = self.clients.values().filter(|client| client.peer.uid == peer.uid).count();

@@ -154,7 +154,7 @@ kinds! {
         unit: String,
     }
     ProfileRequested "profile.requested" Sync None "somebody confirmed another profile, or one ended by itself" {
-        /// `person`, `operator`, `expiry` or `fault`.
+        /// `person`, `operator`, `expiry`, `fault`, or `shutdown` where the service ended.
         by: String,
         /// Normal form of the rules that are to hold.
         digest: Digest,

@@ -1,6 +1,6 @@
 //! The profile: changed in order and with its entries, ended when its time is over, and kept as it is.
 
-use super::{By, REASON_CHARS_MAX, ServeError, Server, now};
+use super::{By, REASON_CHARS_MAX, ServeError, Server};
 use crate::config::Meant;
 use crate::decide::{Tokens, loosens};
 use crate::switch::{Ended, UnderWay, close, run as switch};
@@ -72,7 +72,7 @@ impl Server<'_> {
         // Tokens were for a change from what held before.
         self.tokens = Tokens::default();
         let minutes = to.page.expires_after_minutes.filter(|_| self.holds == to.page.name);
-        self.ends_at = minutes.map(|minutes| now() + Duration::from_secs(60 * u64::from(minutes)));
+        self.ends_at = minutes.map(|minutes| self.now() + Duration::from_secs(60 * u64::from(minutes)));
         self.trouble = ended.failed.as_ref().map(|(step, why)| format!("{step}: {why}"));
         if let Some((step, why)) = &ended.failed {
             self.failed(&from.page.name, &to.page.name, step, why);
@@ -115,7 +115,7 @@ impl Server<'_> {
 
     /// Looks whether the rules are those of the profile that holds, and has them be.
     pub(super) fn look(&mut self) {
-        self.look_at = now() + super::LOOK_ANYWAY_AFTER;
+        self.look_at = self.now() + super::LOOK_ANYWAY_AFTER;
         let mut names = std::mem::take(&mut self.changed_by);
         names.retain(|name| !name.is_empty());
         let closed = self.meant(&self.holds).is_none_or(|meant| meant.page.is_closed());
@@ -126,7 +126,9 @@ impl Server<'_> {
             },
             Ok(checked) => match checked.refusals.first() {
                 Some(refusal) => {
-                    let of_links_only = checked.refusals.iter().all(|it| it.name == "LinkUnguarded");
+                    // Chains of links are made under the profile that the rules are of: that must be ours.
+                    let ours = checked.profile.as_deref() == Some(self.holds.as_str());
+                    let of_links_only = ours && checked.refusals.iter().all(|it| it.name == "LinkUnguarded");
                     (format!("{}: {}", refusal.name, refusal.detail), of_links_only)
                 }
                 None => (format!("the rules are those of {}", checked.profile.unwrap_or_default()), false),
@@ -135,7 +137,8 @@ impl Server<'_> {
         };
         self.restored += 1;
         let (times, since) = self.lately;
-        self.lately = if now().saturating_sub(since) > RESTORED_WITHIN { (1, now()) } else { (times + 1, since) };
+        self.lately =
+            if self.now().saturating_sub(since) > RESTORED_WITHIN { (1, self.now()) } else { (times + 1, since) };
         say(Priority::Warning, &format!("rules were not those of {}, and are loaded again: {found}", self.holds));
         let holds = self.holds.clone();
         self.recorder.after(ProfileRestored {
@@ -144,7 +147,8 @@ impl Server<'_> {
             profile: holds.clone(),
         });
         if self.lately.0 > RESTORED_MAX {
-            self.look_at = now() + LOOK_SLOWLY_AFTER;
+            self.no_look_before = self.now() + LOOK_SLOWLY_AFTER;
+            self.look_at = self.no_look_before;
             if self.holds != STRICTEST {
                 let by = By { word: "fault", uid: 0, terminal: String::new() };
                 let _ = self.change(STRICTEST, &by);
@@ -153,10 +157,11 @@ impl Server<'_> {
         }
         let done = if of_links_only { self.world.link() } else { self.world.rules(&holds) };
         if let Err(why) = done {
-            self.failed(&holds, &holds, "rules", &why);
             if let Some(strictest) = self.meant(STRICTEST).cloned() {
                 self.close(&holds, &strictest);
             }
+            // Afterwards: the entry says which profile holds now.
+            self.failed(&holds, &holds, "rules", &why);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What is asked, what is answered, and the person at the terminal in between.
 
-use super::{Asking, By, REASON_CHARS_MAX, Server, now};
+use super::{Asking, By, REASON_CHARS_MAX, Server};
 use crate::config::Meant;
 use crate::decide::{Grant, TOKEN_BYTES, loosens};
 use crate::person::{Typed, ask};
@@ -15,6 +15,10 @@ use std::time::Duration;
 /// Refusals of one user that have an entry each; then one in [`REFUSED_EVERY`].
 const REFUSED_AT_ONCE: u32 = 32;
 const REFUSED_EVERY: Duration = Duration::from_secs(10);
+/// What a thread that waits at a terminal may need besides, once the time for typing is over.
+const ANSWER_LATE_MAX: Duration = Duration::from_secs(5);
+/// What is told again of a name that somebody made up.
+const NAME_CHARS_MAX: usize = 64;
 /// Users whose refusals are counted one by one.
 const REFUSED_USERS_MAX: usize = 256;
 
@@ -71,7 +75,7 @@ impl Server<'_> {
         Shown {
             profile: self.holds.clone(),
             digest: self.digest_of(&self.holds),
-            ends_after_s: self.ends_at.map(|at| at.saturating_sub(now()).as_secs()),
+            ends_after_s: self.ends_at.map(|at| at.saturating_sub(self.now()).as_secs()),
             restored: self.restored,
             troubles,
             profiles,
@@ -94,14 +98,13 @@ impl Server<'_> {
     }
 
     fn previewed(&mut self, uid: u32, to: &str) -> Result<Preview, (Why, String)> {
-        let unknown = || (Why::UnknownProfile, format!("there is no profile `{}`", to.escape_default()));
-        let meant = self.meant(to).ok_or_else(unknown)?.clone();
-        let from = self.meant(&self.holds).ok_or_else(unknown)?.clone();
+        let meant = self.meant(to).ok_or_else(|| unknown(to))?.clone();
+        let from = self.meant(&self.holds).ok_or_else(|| unknown(&self.holds))?.clone();
         let mut secret = [0; TOKEN_BYTES];
         getrandom::fill(&mut secret).map_err(|error| (Why::Failed, format!("no token can be made: {error}")))?;
         let grant = self.grant(uid, &meant);
         Ok(Preview {
-            token: self.tokens.give(secret, grant, now()),
+            token: self.tokens.give(secret, grant, self.now()),
             from: from.page.name.clone(),
             to: meant.page.name.clone(),
             digest: meant.digest.to_string(),
@@ -129,10 +132,9 @@ impl Server<'_> {
         secret: &str,
         terminal: Option<OwnedFd>,
     ) -> Result<(), (Why, String)> {
-        let unknown = || (Why::UnknownProfile, format!("there is no profile `{}`", to.escape_default()));
-        let meant = self.meant(to).ok_or_else(unknown)?.clone();
+        let meant = self.meant(to).ok_or_else(|| unknown(to))?.clone();
         let wanted = self.grant(uid, &meant);
-        self.tokens.take(secret, &wanted, now()).map_err(|why| (why, told_of_token(why).to_owned()))?;
+        self.tokens.take(secret, &wanted, self.now()).map_err(|why| (why, told_of_token(why).to_owned()))?;
         let lacks = self.lacks(&meant).map_err(|why| (Why::Failed, why))?;
         if !lacks.is_empty() {
             return Err((Why::UnitsMissing, format!("this image lacks what {to} needs: {}", lacks.join(", "))));
@@ -149,19 +151,22 @@ impl Server<'_> {
         let Some(of) = self.clients.get(&client) else { return Ok(()) };
         let name = self.world.person(&of.peer, terminal.as_ref()).map_err(|why| (Why::NotAPerson, why))?;
         let Some(terminal) = terminal else { return Ok(()) };
+        // The question ends with whoever asked: what is typed afterwards is for somebody else.
+        let asker = of.connection.as_fd().try_clone_to_owned().map_err(|error| (Why::Failed, error.to_string()))?;
         self.asked += 1;
         let number = self.asked;
         let text = self.question(&meant);
         let (word, tell) = (to.to_owned(), self.answers.0.clone());
         let wake = self.wake.try_clone().map_err(|error| (Why::Failed, error.to_string()))?;
         let waiting = std::thread::Builder::new().name("terminal".to_owned()).spawn(move || {
-            let typed = ask(&terminal, &text, &word, TYPING_LASTS);
+            let typed = ask(&terminal, &asker, &text, &word, TYPING_LASTS);
             let _ = tell.send((number, typed));
             let _ = rustix::io::write(&wake, &1_u64.to_ne_bytes());
         });
         waiting.map_err(|error| (Why::Failed, error.to_string()))?;
         let (from, to) = (self.holds.clone(), to.to_owned());
-        self.asking = Some(Asking { client, id, from, to, uid, terminal: name, number });
+        let until = self.now() + TYPING_LASTS + ANSWER_LATE_MAX;
+        self.asking = Some(Asking { client, id, from, to, uid, terminal: name, number, until });
         Ok(())
     }
 
@@ -185,22 +190,30 @@ impl Server<'_> {
     pub(super) fn answered(&mut self) {
         let _ = rustix::io::read(&self.wake, &mut [0; 8]);
         while let Ok((number, typed)) = self.answers.1.try_recv() {
-            let Some(asking) = self.asking.take_if(|asking| asking.number == number) else { continue };
-            let Asking { client, id, from, to, uid, terminal, .. } = asking;
-            let (why, message) = match typed {
-                Typed::Nothing => (Why::NotConfirmed, "nothing was typed at the terminal"),
-                Typed::Another => (Why::NotConfirmed, "another word was typed than the profile's name"),
-                // Who has gone away does not want it any more.
-                Typed::TheWord if !self.clients.contains_key(&client) => (Why::NotConfirmed, "whoever asked has gone"),
-                Typed::TheWord if from != self.holds => (Why::TokenOutdated, told_of_token(Why::TokenOutdated)),
-                Typed::TheWord => {
-                    self.finish(client, id, &to, &By { word: "person", uid, terminal });
-                    continue;
-                }
-            };
-            self.refused(uid, why, &to);
-            self.refuse(client, id, why, message);
+            if let Some(asking) = self.asking.take_if(|asking| asking.number == number) {
+                self.came_of(asking, typed);
+            }
         }
+        // Who else reads at that terminal may take what was typed from under the thread that waits there.
+        let now = self.now();
+        if let Some(asking) = self.asking.take_if(|asking| asking.until <= now) {
+            self.came_of(asking, Typed::Nothing);
+        }
+    }
+
+    fn came_of(&mut self, asking: Asking, typed: Typed) {
+        let Asking { client, id, from, to, uid, terminal, .. } = asking;
+        let (why, message) = match typed {
+            Typed::Nothing => (Why::NotConfirmed, "nothing was typed at the terminal"),
+            Typed::Another => (Why::NotConfirmed, "another word was typed than the profile's name"),
+            // Who has gone away does not want it any more.
+            Typed::Gone => (Why::NotConfirmed, "whoever asked has gone"),
+            Typed::TheWord if !self.clients.contains_key(&client) => (Why::NotConfirmed, "whoever asked has gone"),
+            Typed::TheWord if from != self.holds => (Why::TokenOutdated, told_of_token(Why::TokenOutdated)),
+            Typed::TheWord => return self.finish(client, id, &to, &By { word: "person", uid, terminal }),
+        };
+        self.refused(uid, why, &to);
+        self.refuse(client, id, why, message);
     }
 
     fn finish(&mut self, client: u64, id: u64, to: &str, by: &By) {
@@ -209,7 +222,7 @@ impl Server<'_> {
                 let reply = Reply::Applied {
                     profile: self.holds.clone(),
                     digest: self.digest_of(&self.holds),
-                    ends_after_s: self.ends_at.map(|at| at.saturating_sub(now()).as_secs()),
+                    ends_after_s: self.ends_at.map(|at| at.saturating_sub(self.now()).as_secs()),
                 };
                 self.reply(client, id, reply);
             }
@@ -237,12 +250,13 @@ impl Server<'_> {
 
     /// Records a refusal; of somebody who asks all the time only some, with how many there were.
     pub(super) fn refused(&mut self, uid: u32, why: Why, to: &str) {
+        let now = self.now();
         if self.refused.len() >= REFUSED_USERS_MAX {
-            self.refused.retain(|_, (_, since, _)| now().saturating_sub(*since) < REFUSED_EVERY);
+            self.refused.retain(|_, (_, since, _)| now.saturating_sub(*since) < REFUSED_EVERY);
         }
-        let (count, since, unnamed) = self.refused.entry(uid).or_insert((0, now(), 0));
-        if now().saturating_sub(*since) >= REFUSED_EVERY {
-            (*count, *since) = (count.saturating_sub(1), now());
+        let (count, since, unnamed) = self.refused.entry(uid).or_insert((0, now, 0));
+        if now.saturating_sub(*since) >= REFUSED_EVERY {
+            (*count, *since) = (count.saturating_sub(1), now);
         }
         if *count >= REFUSED_AT_ONCE {
             *unnamed += 1;
@@ -273,6 +287,11 @@ impl Server<'_> {
     }
 }
 
+fn unknown(name: &str) -> (Why, String) {
+    let name: String = name.chars().take(NAME_CHARS_MAX).collect();
+    (Why::UnknownProfile, format!("there is no profile `{}`", name.escape_default()))
+}
+
 fn told_of_token(why: Why) -> &'static str {
     match why {
         Why::TokenExpired => "the token was given too long ago: ask for a preview again",
@@ -287,7 +306,7 @@ fn told_of_token(why: Why) -> &'static str {
 fn unmarked(ruleset: &str) -> String {
     use secai_verifier::network::parse::parse;
     use secai_verifier::network::rules::{EPOCH, Elements};
-    let Ok(rules) = parse(ruleset.as_bytes()) else { return ruleset.to_owned() };
+    let Ok(rules) = parse(ruleset.as_bytes()) else { return without_marks(ruleset) };
     match rules.inet.sets.get(EPOCH) {
         Some(Elements::Marks(marks)) => marks
             .iter()
@@ -295,6 +314,24 @@ fn unmarked(ruleset: &str) -> String {
         _ => ruleset.to_owned(),
     }
 }
+
+/// The same where somebody else has changed the rules, and nobody can tell what is in them: of each number that looks like
+/// a mark only the beginning stays.
+fn without_marks(ruleset: &str) -> String {
+    let mut parts = ruleset.split("0x");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let digits = part.bytes().take_while(u8::is_ascii_hexdigit).count();
+        let (number, rest) = part.split_at(digits);
+        text.push_str("0x");
+        text.push_str(if digits == MARK_DIGITS { "00000001" } else { number });
+        text.push_str(rest);
+    }
+    text
+}
+
+/// nft prints marks with all of their digits.
+const MARK_DIGITS: usize = 8;
 
 /// A file that lies in memory, to be read by whoever gets it.
 fn in_memory(bytes: &[u8]) -> std::io::Result<OwnedFd> {
