@@ -36,6 +36,10 @@ const COMMANDS: [(&str, &[&str]); 5] = [
             "audit prune",
             "audit acknowledge",
             "leak-test",
+            "profile",
+            "profile show",
+            "profile preview",
+            "profile apply",
         ],
     ),
     ("verify-release", &["", "audit", "bundle", "explain", "network"]),
@@ -67,7 +71,7 @@ fn every_verb_is_kept() {
         return;
     }
     for (name, kept) in COMMANDS {
-        for verb in kept.iter().filter(|verb| ["", "audit", "keys"].contains(verb)) {
+        for verb in kept.iter().filter(|verb| ["", "audit", "keys", "profile"].contains(verb)) {
             let words: Vec<&str> = verb.split_whitespace().chain(["--help"]).collect();
             let help = said(name, &words);
             let listed =
