@@ -1,6 +1,7 @@
 //! Why a verb did not do what it was asked, and which exit code that is.
 
 use crate::leak::LabError;
+use crate::profile::ProfilesError;
 use secai_api::audit::Why;
 use secai_daemon::audit::AuditError;
 use secai_daemon::report::{COULD_NOT, Hint};
@@ -49,6 +50,9 @@ pub enum Failure {
     /// An export cannot be made.
     #[error(transparent)]
     Export(#[from] ExportError),
+    /// The profiles service refused, or could not be asked.
+    #[error(transparent)]
+    Profiles(#[from] ProfilesError),
     /// Packets cannot be tried.
     #[error(transparent)]
     Lab(#[from] LabError),
@@ -91,7 +95,7 @@ impl Failure {
     pub fn code(&self) -> u8 {
         match self {
             Self::Audit(AuditError::Refused { .. }) | Self::No(..) | Self::Note(_) => NO,
-            Self::Witness { .. } => NO,
+            Self::Witness { .. } | Self::Profiles(ProfilesError::Refused { .. }) => NO,
             Self::Prove(ProveError::Fault(_) | ProveError::Tiles(_)) => COULD_NOT,
             Self::Prove(_) | Self::Export(ExportError::Refused(_) | ExportError::Pruned) => NO,
             _ => COULD_NOT,
@@ -115,6 +119,7 @@ impl Hint for Failure {
                 "see `systemctl status secure-ai-audit`; --dir PATH reads a copy of a chain without it"
             }
             Self::Audit(error) => return error.hint(),
+            Self::Profiles(error) => return error.hint(),
             Self::Fault(fault) => fault.hint()?,
             Self::Garbled => "is another version of the daemon running? See `systemctl status secure-ai-audit`",
             Self::Prove(ProveError::NotSigned { .. }) => {

@@ -10,6 +10,7 @@ mod failure;
 mod files;
 mod leak;
 mod output;
+mod profile;
 mod qr;
 
 use clap::{Parser, Subcommand};
@@ -37,6 +38,9 @@ enum Command {
     /// The audit chain: what the device remembers about itself
     #[command(after_help = "Example:\n  secaictl audit show --kind svc.state")]
     Audit(audit::Arguments),
+    /// The profile: what may leave this device, and what runs
+    #[command(after_help = "Example:\n  secaictl profile preview research")]
+    Profile(profile::Arguments),
     /// Try every way out of a machine by real packets against the rules of a profile, in namespaces of its own
     #[command(after_help = "Example:\n  sudo secaictl leak-test --profile research")]
     LeakTest(leak::Arguments),
@@ -47,6 +51,7 @@ fn main() -> ExitCode {
     let mut output = Output::new(arguments.json);
     let done = match arguments.command {
         Command::Audit(audit) => audit.run(&mut output),
+        Command::Profile(profile) => profile.run(&mut output),
         Command::LeakTest(leak) => leak.run(&mut output),
     };
     match done.and_then(|code| Ok(output.flush().map(|()| code)?)) {

@@ -154,7 +154,8 @@ impl Loopback {
         if bytes.len() > PAGE_BYTES_MAX {
             return Err(ProfileError::TooLarge(bytes.len()));
         }
-        let page: Self = serde_yaml::from_slice(bytes)?;
+        // A port that is there twice: a map would keep the last, a value refuses it.
+        let page: Self = serde_yaml::from_value(serde_yaml::from_slice(bytes)?)?;
         match page.0.iter().find(|(_, uids)| uids.is_empty()) {
             Some((port, _)) => Err(ProfileError::Together(format!("nobody may open port {port}: leave it out"))),
             None => Ok(page),
