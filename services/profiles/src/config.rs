@@ -6,7 +6,7 @@ use secai_verifier::network::bind::bind;
 use secai_verifier::network::bind::shipped;
 use secai_verifier::network::links::Links;
 use secai_verifier::network::normal::{LINK, digest};
-use secai_verifier::network::profile::{Profile, Profiles};
+use secai_verifier::network::profile::{Loopback, Profile};
 use secai_verifier::network::prove::prove;
 use secai_verifier::service::{PAGE_BYTES_MAX, Service, ServiceError, Uids};
 use serde::Deserialize;
@@ -71,9 +71,12 @@ pub struct Meant {
     pub leaves: Vec<String>,
 }
 
-/// Every profile of the image, by name.
+/// Every profile of the image, by name; and who may open which port on loopback.
 #[derive(Debug, Clone)]
-pub struct Policy(BTreeMap<String, Meant>);
+pub struct Policy {
+    profiles: BTreeMap<String, Meant>,
+    loopback: Loopback,
+}
 
 impl Policy {
     /// Reads the pages, and asks the model of the rules of each what they mean.
@@ -90,17 +93,23 @@ impl Policy {
             let leaves = proven.sends.iter().map(ToString::to_string).collect();
             Ok((page.name.clone(), Meant { page: page.clone(), digest: digest(&rules), leaves }))
         };
-        Profiles::iter(&profiles).map(meant).collect::<Result<_, _>>().map(Self)
+        let profiles = profiles.iter().map(meant).collect::<Result<_, ConfigError>>()?;
+        Ok(Self { profiles, loopback })
     }
 
     /// One by its name.
     pub fn get(&self, name: &str) -> Option<&Meant> {
-        self.0.get(name)
+        self.profiles.get(name)
     }
 
     /// All, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Meant> {
-        self.0.values()
+        self.profiles.values()
+    }
+
+    /// Who may open which port on loopback.
+    pub fn loopback(&self) -> &Loopback {
+        &self.loopback
     }
 }
 

@@ -2,8 +2,12 @@
 
 use secai_api::profiles::{TOKEN_LIVES, Why};
 use secai_verifier::digest::Digest;
-use secai_verifier::network::profile::{Profile, STRICTEST};
-use std::collections::BTreeMap;
+use secai_verifier::network::compose::link_chain;
+use secai_verifier::network::links::Links;
+use secai_verifier::network::profile::{Loopback, Profile, STRICTEST};
+use secai_verifier::network::prove::prove;
+use secai_verifier::network::rules::{Chain, Hook, Ruleset};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Tokens at once, and of one user: a person looks at one or two.
@@ -106,6 +110,29 @@ pub fn steps(from: &Profile, to: &Profile) -> Vec<Step> {
     }
     let close = (!from.is_within(to)).then(|| rules(STRICTEST));
     close.into_iter().chain(stop).chain(start).chain([rules(&to.name)]).collect()
+}
+
+/// Is everything as it should be, but for links that came, went or were renamed since `known` was all of them, and are
+/// down? Nobody changed anything then: a unit that udev starts gives them their chains, and nothing else sets them up.
+pub fn only_links_moved(
+    rules: &Ruleset,
+    links: &Links,
+    page: &Profile,
+    loopback: &Loopback,
+    known: &BTreeSet<String>,
+) -> bool {
+    let device = |chain: &Chain| match chain.base.as_ref().map(|base| &base.hook) {
+        Some(Hook::Egress(Some(device))) if link_chain(device) == chain.name => Some(device.clone()),
+        _ => None,
+    };
+    let mut rules = rules.clone();
+    // Chains of devices that went, or have another name now.
+    rules.links.chains.retain(|chain| device(chain).is_some_and(|device| links.0.contains_key(&device)));
+    let guarded: BTreeSet<String> = rules.links.chains.iter().filter_map(device).collect();
+    let (there, moved): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        links.0.clone().into_iter().partition(|(name, _)| guarded.contains(name));
+    let harmless = moved.iter().all(|(name, is_up)| !is_up && !known.contains(name));
+    harmless && prove(&rules, &Links(there), page, loopback).is_ok()
 }
 
 /// What the kernel says of a process.

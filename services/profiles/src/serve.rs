@@ -23,7 +23,7 @@ use secai_daemon::readiness::Readiness;
 use secai_daemon::shutdown::Shutdown;
 use secai_verifier::network::profile::STRICTEST;
 use secai_verifier::service::Service;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
@@ -128,6 +128,8 @@ struct Server<'a> {
     /// While rules are fought over there is no look before this.
     no_look_before: Duration,
     changed_by: Vec<String>,
+    /// The links that had their chains at the last look.
+    guarded: BTreeSet<String>,
     restored: u64,
     lately: (u32, Duration),
     refused: HashMap<u32, (u32, Duration, u64)>,
@@ -168,6 +170,7 @@ pub fn run(
         look_at,
         no_look_before: Duration::ZERO,
         changed_by: Vec::new(),
+        guarded: BTreeSet::new(),
         restored: 0,
         lately: (0, Duration::ZERO),
         refused: HashMap::new(),

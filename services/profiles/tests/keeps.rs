@@ -11,6 +11,8 @@ use secai_verifier::network::profile::STRICTEST;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+const LO: &str = r#"{"ifname":"lo","flags":["LOOPBACK","UP"]}"#;
+
 fn unguarded() -> Refused {
     Refused { name: "LinkUnguarded".into(), detail: "eth1 has no chain".into() }
 }
@@ -95,6 +97,7 @@ fn what_others_changed_is_restored_with_their_name() {
         {
             let mut state = device.state.get();
             (state.rules, state.refusals) = (rules.into(), refusals.to_vec());
+            state.links = format!("[{LO},{}]", r#"{"ifname":"eth1","flags":["UP"]}"#);
         }
         device.stir();
         let entries = device.state.until_entries("profile.restored", number + 1);
@@ -106,6 +109,20 @@ fn what_others_changed_is_restored_with_their_name() {
         assert_eq!(device.state.get().rules, "research");
     }
     assert_eq!(device.shown().restored, 4);
+    // One that has just come, and is down, has its chain from udev's unit.
+    let looks = {
+        let mut state = device.state.get();
+        state.refusals = vec![unguarded()];
+        state.links = format!("[{LO},{}]", r#"{"ifname":"eth2","flags":[]}"#);
+        state.looks
+    };
+    device.stir();
+    device.state.until("it looks", |it| it.looks > looks);
+    assert_eq!(device.shown().restored, 4);
+    {
+        let mut state = device.state.get();
+        (state.refusals, state.links) = (Vec::new(), format!("[{LO}]"));
+    }
     // In the strictest no link is up.
     assert!(holds(&device.change(STRICTEST), STRICTEST));
     let at = device.state.length();

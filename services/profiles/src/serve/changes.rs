@@ -2,13 +2,16 @@
 
 use super::{By, REASON_CHARS_MAX, ServeError, Server};
 use crate::config::Meant;
-use crate::decide::{Tokens, loosens};
+use crate::decide::{Tokens, loosens, only_links_moved};
+use crate::firewall::Checked;
 use crate::switch::{Ended, UnderWay, close, run as switch};
 use secai_api::profiles::Why;
 use secai_daemon::report::{Priority, say};
 use secai_verifier::audit::kind::{
     ProfileApplied, ProfileFailed, ProfileInterrupted, ProfileRequested, ProfileRestored,
 };
+use secai_verifier::network::links::Links;
+use secai_verifier::network::parse::parse;
 use secai_verifier::network::profile::STRICTEST;
 use std::time::Duration;
 
@@ -120,10 +123,16 @@ impl Server<'_> {
         names.retain(|name| !name.is_empty());
         let closed = self.meant(&self.holds).is_none_or(|meant| meant.page.is_closed());
         let (found, of_links_only) = match self.world.check() {
-            Ok(checked) if checked.is(&self.holds) => match closed && any_up(&checked.links) {
-                false => return,
-                true => ("a link is up".to_owned(), true),
-            },
+            Ok(checked) if checked.is(&self.holds) => {
+                let links = Links::parse(checked.links.as_bytes()).unwrap_or_default();
+                let is_any_up = links.0.values().any(|up| *up);
+                self.guarded = links.0.into_keys().collect();
+                match closed && is_any_up {
+                    false => return,
+                    true => ("a link is up".to_owned(), true),
+                }
+            }
+            Ok(checked) if self.only_links_moved(&checked) => return,
             Ok(checked) => match checked.refusals.first() {
                 Some(refusal) => {
                     // Chains of links are made under the profile that the rules are of: that must be ours.
@@ -164,9 +173,11 @@ impl Server<'_> {
             self.failed(&holds, &holds, "rules", &why);
         }
     }
-}
 
-/// Is any link but loopback up?
-fn any_up(links: &str) -> bool {
-    secai_verifier::network::links::Links::parse(links.as_bytes()).is_ok_and(|links| links.0.values().any(|up| *up))
+    fn only_links_moved(&self, checked: &Checked) -> bool {
+        let (rules, links) = (parse(checked.ruleset.as_bytes()), Links::parse(checked.links.as_bytes()));
+        let (Ok(rules), Ok(links), Some(meant)) = (rules, links, self.meant(&self.holds)) else { return false };
+        checked.profile.as_deref() == Some(self.holds.as_str())
+            && only_links_moved(&rules, &links, &meant.page, self.policy.loopback(), &self.guarded)
+    }
 }
