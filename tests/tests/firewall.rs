@@ -243,6 +243,46 @@ start; policy=$PWD/absent; try policy research
     assert!(hint.contains("secaictl profile show"), "{hint}");
 }
 
+/// `check` asks nft a second time, for JSON, and refuses where that says something else.
+#[test]
+fn two_readers_that_do_not_agree_are_no_proof() {
+    if !require(Tier::Test, &NEEDS) {
+        return;
+    }
+    let lab = Lab::run(
+        "readers",
+        r##"
+mount --make-rprivate /
+cp /usr/sbin/nft real-nft
+between() { # NAME SED: what is checked with this between nft and the second reader
+  printf '#!/bin/sh\ncase "$*" in *-j*table\\ inet*) %s "$@" | sed %s ;; *) exec %s "$@" ;; esac\n' \
+    "$PWD/real-nft" "'$2'" "$PWD/real-nft" >false-nft
+  chmod +x false-nft
+  mount --bind false-nft /usr/sbin/nft
+  says $1 check
+  umount /usr/sbin/nft
+}
+firewall apply --profile research >/dev/null
+between same s/x/x/
+between policy s/\"drop\"}}/\"accept\"}}/
+between user s/951/1000/
+between rule s/.null/7/
+between nothing d
+between torn 's/]}}.*//'
+says after check
+"##,
+    );
+    lab.proven("same", "research");
+    for name in ["policy", "user", "rule", "nothing", "torn"] {
+        lab.refused(name, "ReadersDisagree");
+        assert_eq!(lab.said(name, 1)["refusals"].as_array().unwrap().len(), 1, "{name}: nothing else is wrong");
+    }
+    let said = lab.said("user", 1);
+    let detail = said["refusals"][0]["detail"].as_str().unwrap();
+    assert!(detail.contains("(951, 951)") && detail.contains("(1000, 1000)"), "what differs is named: {detail}");
+    lab.proven("after", "research");
+}
+
 /// `nft` fails, or is killed with the program at any moment: nothing is looser than before or after.
 #[test]
 fn a_run_that_is_cut_off_leaves_no_looser_rules() {

@@ -10,3 +10,4 @@ pub mod act;
 pub mod config;
 pub mod decide;
 pub mod programs;
+pub mod second;

@@ -5,7 +5,8 @@ use secai_daemon::report::{COULD_NOT, Hint, Priority, fail, say, told};
 use secai_firewall::act::{self, ActError, Done, Turn};
 use secai_firewall::config::{ConfigError, Image, POLICY, RULES};
 use secai_firewall::decide::{Live, known_by};
-use secai_firewall::programs::{ProgramError, listed_links, listed_rules};
+use secai_firewall::programs::{ProgramError, listed_links, listed_packets, listed_rules};
+use secai_firewall::second::agree;
 use secai_verifier::network::bind::bind;
 use secai_verifier::network::links::LinksError;
 use secai_verifier::network::normal::LINK;
@@ -175,7 +176,16 @@ fn check(image: &Image, as_json: bool) -> Result<ExitCode, Failure> {
     let all = image.profiles()?;
     let holds = live.holds(&all);
     let refusals = match holds {
-        Some(shipped) => live.proven(shipped).err().unwrap_or_default(),
+        Some(shipped) => {
+            let mut refusals = live.proven(shipped).err().unwrap_or_default();
+            // What is no profile's is refused as it is.
+            if let Ok(read) = &live.rules
+                && let Err(difference) = agree(read, &listed_packets()?)
+            {
+                refusals.push(NetworkRefusal::ReadersDisagree { difference });
+            }
+            refusals
+        }
         None => {
             let others = || "they are the rules of no profile of this image".to_owned();
             let reason = live.rules.as_ref().err().map_or_else(others, ToString::to_string);

@@ -4,6 +4,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use secai_verifier::network::links::LINKS_BYTES_MAX;
 use secai_verifier::network::parse::TEXT_BYTES_MAX;
+use secai_verifier::network::rules::INET_TABLE;
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -69,6 +70,14 @@ pub fn listed_rules() -> Result<Vec<u8>, ProgramError> {
 /// [`ProgramError`].
 pub fn listed_tables() -> Result<Vec<u8>, ProgramError> {
     run(NFT, &["-j", "list", "tables"], b"", TEXT_BYTES_MAX)
+}
+
+/// The table of packets as JSON, for the second reader.
+///
+/// # Errors
+/// [`ProgramError`]; there may be none.
+pub fn listed_packets() -> Result<Vec<u8>, ProgramError> {
+    run(NFT, &["-j", "list", "table", "inet", INET_TABLE], b"", TEXT_BYTES_MAX)
 }
 
 /// The links that there are, as `ip -j link` lists them.

@@ -10,6 +10,10 @@ refusals! {
     "the ruleset is not one of ours: {reason}"
     "`nft list ruleset` shows something that this project never writes: another table, hook, or rule. It may send, change or let out packets that the proof knows nothing of. Remove it, or look where it came from."
 
+    ReadersDisagree { difference: String }
+    "two readers of the table of packets do not agree: {difference}"
+    "What was proven was read from nft's text. A second program read nft's JSON of the same table, and found other rules there, or rules changed in between. Ask again; if it stays, keep the output of `nft list ruleset` and `nft -j list ruleset`: one of the readers is wrong, and the proof may be of other rules than the kernel's."
+
     RulesetUnclear { reason: String }
     "the rules cannot be followed: {reason}"
     "A rule names what is not there, goes in a circle, or the marks of flows are not one mark. Whoever wrote these rules was not this project. Apply the profile again."
