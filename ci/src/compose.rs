@@ -1,4 +1,4 @@
-//! Compiles for release, composes `recipes/minimal.yml`, verifies the bundle.
+//! Compiles for release, composes a recipe of ours, verifies the bundle.
 
 use std::env;
 use std::ffi::OsString;
@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::step::{self, Outcome};
-use crate::surroundings::{Surroundings, cargo, on_path};
+use crate::pack;
+use crate::surroundings::{Surroundings, on_path};
 
 /// For `ci/build`: into `./out`, saying at the end what to do with it.
 pub fn for_people(here: &Surroundings, arguments: &[String]) -> Outcome {
@@ -22,7 +23,7 @@ pub fn for_people(here: &Surroundings, arguments: &[String]) -> Outcome {
         })
         .unwrap_or("out");
     let release = Path::new(out).join("minimal");
-    match compose(here, Path::new(out), arguments) {
+    match compose(here, "minimal", Path::new(out), arguments) {
         Outcome::Passed => {}
         other => return other,
     }
@@ -36,28 +37,40 @@ pub fn for_people(here: &Surroundings, arguments: &[String]) -> Outcome {
 
 /// For the tests: one bundle that all of them read, in a folder of its own.
 pub fn for_tests(here: &Surroundings) -> Outcome {
-    let out = ["--out".to_owned(), here.out.to_string_lossy().into_owned()];
-    compose(here, &here.out, &out)
+    let out = |more: &[&str]| -> Vec<String> {
+        let here = ["--out", &here.out.to_string_lossy()].map(str::to_owned);
+        here.into_iter().chain(more.iter().map(|word| (*word).to_owned())).collect()
+    };
+    let folder = here.out.join("pack");
+    let steps: [&dyn Fn() -> Outcome; 3] = [
+        &|| compose(here, "minimal", &here.out, &out(&[])),
+        &|| pack::run(here, &folder),
+        &|| compose(here, "secai", &here.out, &out(&["--pack", &folder.to_string_lossy()])),
+    ];
+    steps.into_iter().map(|step| step()).find(|outcome| *outcome != Outcome::Passed).unwrap_or(Outcome::Passed)
 }
 
-/// Compiles what people run, as they would get it; tests run these too.
-pub fn compile_programs() -> Command {
-    let mut compile = Command::new(cargo());
-    compile.args(["build", "--release", "--locked"]);
-    compile.args(
-        ["secai-builder", "secai-verifier", "secai-ctl", "secai-audit"].map(|package| format!("--package={package}")),
-    );
-    compile
+/// What composes, and what verifies, as people get it.
+pub fn compile_programs(here: &Surroundings) -> Result<Command, String> {
+    let mut compile = pack::compiling(here)?;
+    compile.args(["--package=secai-builder", "--package=secai-verifier"]);
+    Ok(compile)
 }
 
-fn compose(here: &Surroundings, out: &Path, arguments: &[String]) -> Outcome {
+/// Composes a recipe of ours, and verifies the bundle.
+fn compose(here: &Surroundings, recipe: &str, out: &Path, arguments: &[String]) -> Outcome {
     let Some(mut build) = as_root(&here.program("secai-build")) else {
         return Outcome::Skipped("composing needs root, and there is no sudo here".to_owned());
     };
-    build.args(["build", "recipes/minimal.yml"]).args(arguments);
+    build.arg("build").arg(format!("recipes/{recipe}.yml")).args(arguments);
     let mut verify = Command::new(here.program("verify-release"));
-    verify.arg("bundle").arg(out.join("minimal/6-bundle")).arg("--trust").arg(out.join("minimal/trust"));
-    let outcome = step::run_all([compile_programs(), build, verify].map(|mut command| {
+    let made = out.join(recipe);
+    verify.arg("bundle").arg(made.join("6-bundle")).arg("--trust").arg(made.join("trust"));
+    let compile = match compile_programs(here) {
+        Ok(compile) => compile,
+        Err(why) => return Outcome::Failed(why),
+    };
+    let outcome = step::run_all([compile, build, verify].map(|mut command| {
         command.current_dir(&here.top);
         command
     }));

@@ -47,10 +47,10 @@ struct Program {
 
 fn fill(here: &Surroundings, folder: &Path) -> Result<Vec<String>, String> {
     let programs = programs(&metadata(here)?, &here.top);
-    let target = here.target.join("secai-ci/pack");
+    let target = here.compiled();
     // Before compiling: it fetches what is missing.
     let crates = crates(here, &programs)?;
-    compile(here, &target, &programs)?;
+    compile(here, &programs)?;
     // Written beside its place: whoever reads a pack finds the old one or the new one.
     let partial = folder.with_extension("partial");
     remove(&partial)?;
@@ -107,14 +107,26 @@ fn programs(metadata: &Value, top: &Path) -> Vec<Program> {
     programs
 }
 
-/// In a folder of its own: with other flags everything is compiled again, and the tests' programs would be as well.
-fn compile(here: &Surroundings, target: &Path, programs: &[Program]) -> Result<(), String> {
-    let mut command = Command::new(cargo());
-    command.args(["build", "--release", "--locked"]).current_dir(&here.top).env("CARGO_TARGET_DIR", target);
+fn compile(here: &Surroundings, programs: &[Program]) -> Result<(), String> {
+    let mut command = compiling(here)?;
     for program in programs {
         command.args(["--package", &program.package, "--bin", &program.name]);
     }
-    let remapped = remapped(here, target)?;
+    match step::run(&mut command) {
+        Outcome::Passed => Ok(()),
+        Outcome::Failed(why) | Outcome::Skipped(why) => Err(why),
+    }
+}
+
+/// `cargo build` for a device: packages are still to be named.
+///
+/// # Errors
+/// rustc does not say where it lies.
+pub fn compiling(here: &Surroundings) -> Result<Command, String> {
+    let target = here.compiled();
+    let mut command = Command::new(cargo());
+    command.args(["build", "--release", "--locked"]).current_dir(&here.top).env("CARGO_TARGET_DIR", &target);
+    let remapped = remapped(here, &target)?;
     // What this person usually compiles with must not reach a device.
     for name in ["RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS", "RUSTC_WRAPPER", "CFLAGS", "CXXFLAGS"] {
         command.env_remove(name);
@@ -124,13 +136,11 @@ fn compile(here: &Surroundings, target: &Path, programs: &[Program]) -> Result<(
     // Some crates are C.
     let flags: Vec<String> = remapped.iter().map(|(from, to)| format!("-ffile-prefix-map={from}={to}")).collect();
     command.env("CFLAGS", flags.join(" "));
-    match step::run(&mut command) {
-        Outcome::Passed => Ok(()),
-        Outcome::Failed(why) | Outcome::Skipped(why) => Err(why),
-    }
+    Ok(command)
 }
 
-/// Folders of this machine, and what stands for them in a program. The last that fits counts.
+/// Folders of this machine, and what stands for them in a program. The last that fits counts. The checkout is not among
+/// them: cargo names our sources from its top, and each other checkout would compile everything anew.
 fn remapped(here: &Surroundings, target: &Path) -> Result<Vec<(String, &'static str)>, String> {
     let sysroot = output(Command::new("rustc").args(["--print", "sysroot"]).current_dir(&here.top))?;
     let library = Path::new(sysroot.trim()).join("lib/rustlib/src/rust");
@@ -140,7 +150,6 @@ fn remapped(here: &Surroundings, target: &Path) -> Result<Vec<(String, &'static 
     folders.extend([
         // Where the sources of the standard library are installed, what it inlines names them.
         (text(&library), "/rust"),
-        (text(&here.top), "/secai"),
         (text(target), "/target"),
     ]);
     Ok(folders)

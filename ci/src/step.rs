@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::surroundings::Surroundings;
 
 /// What a step answers.
+#[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Ran and found nothing wrong.
     Passed,

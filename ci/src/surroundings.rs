@@ -50,9 +50,20 @@ impl Surroundings {
         })
     }
 
+    /// Where everything is compiled that a device or a test runs: with other flags than cargo's own, hence in a folder of
+    /// its own.
+    pub fn compiled(&self) -> PathBuf {
+        self.target.join("secai-ci/pack")
+    }
+
+    /// The programs among it.
+    pub fn programs(&self) -> PathBuf {
+        self.compiled().join("release")
+    }
+
     /// One of our programs, compiled for release: tests run what people run.
     pub fn program(&self, name: &str) -> PathBuf {
-        self.target.join("release").join(name)
+        self.programs().join(name)
     }
 }
 

@@ -37,7 +37,7 @@ pub fn for_tests(command: &mut Command, here: &Surroundings, tier: &str) {
     command
         .current_dir(&here.top)
         .env("SECAI_TIER", tier)
-        .env("SECAI_PROGRAMS", here.target.join("release"))
+        .env("SECAI_PROGRAMS", here.programs())
         .env("SECAI_OUT", &here.out)
         .env("SECAI_PEERS", peers::folder(here))
         .env("SECAI_SKIPS", &here.skips);

@@ -7,7 +7,9 @@ use crate::step::{self, Outcome};
 use crate::surroundings::{Surroundings, cargo, on_path};
 use crate::test::for_tests;
 
-/// Tests outside of `tests/` that do more in this tier.
+/// Others in `tests/` that do more in this tier.
+const LONGER: [&str; 2] = ["--test", "switches"];
+/// Tests outside of `tests/` that do.
 const OF_SERVICES: [&str; 6] = ["--package", "secai-audit", "--test", "faults", "--test", "busy"];
 
 /// One after the other: each guest wants the whole machine.
@@ -20,10 +22,10 @@ pub fn run(here: &Surroundings) -> Outcome {
     let mut command = Command::new(cargo());
     if on_path("cargo-nextest").is_some() {
         command.args(["nextest", "run", "--config-file", "ci/nextest.toml", "--no-fail-fast", "--test-threads=1"]);
-        command.args(["--locked", "--package", "secai-tests", "--test", "vm*"]).args(OF_SERVICES);
+        command.args(["--locked", "--package", "secai-tests", "--test", "vm*"]).args(LONGER).args(OF_SERVICES);
     } else {
         command.args(["test", "--no-fail-fast", "--locked", "--package", "secai-tests", "--test", "vm*"]);
-        command.args(OF_SERVICES);
+        command.args(LONGER).args(OF_SERVICES);
         command.args(["--", "--test-threads=1"]);
     }
     for_tests(&mut command, here, "vm");

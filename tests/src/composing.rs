@@ -14,6 +14,8 @@ use crate::{Ran, Scratch, as_root, program, ran, top};
 pub struct Composing {
     /// `recipe.yml`, `out/` and `cache/` lie in it.
     pub scratch: Scratch,
+    /// Which of our recipes it is made from: the name of its output folder.
+    recipe: &'static str,
 }
 
 /// What of the person's cache a test begins with.
@@ -33,8 +35,20 @@ impl Composing {
     /// # Panics
     /// When the folder cannot be filled.
     pub fn new(parent: &str, name: &str, cached: Cached) -> Self {
+        Self::of("minimal", parent, name, cached)
+    }
+
+    /// The same with `recipes/secai.yml`, built with the pack of the composed device. Only after [`crate::Need::Device`].
+    ///
+    /// # Panics
+    /// When the folder cannot be filled.
+    pub fn device(parent: &str, name: &str) -> Self {
+        Self::of("secai", parent, name, Cached::Everything)
+    }
+
+    fn of(recipe: &'static str, parent: &str, name: &str, cached: Cached) -> Self {
         let scratch = Scratch::new(parent, name);
-        fs::copy(top().join("recipes/minimal.yml"), scratch.join("recipe.yml")).unwrap();
+        fs::copy(top().join(format!("recipes/{recipe}.yml")), scratch.join("recipe.yml")).unwrap();
         let cache = scratch.join("cache/secai");
         // Linked where they are named by their content and replaced whole; apt writes into its own.
         let script = r#"mkdir -p "$2"; cd "$1"; shift; to=$1; shift
@@ -50,12 +64,26 @@ done"#;
         let mut fill = as_root("sh");
         fill.args(["-euc", script, "sh"]).arg(users_cache()).arg(&cache).args(parts);
         ran(&mut fill).good();
-        Self { scratch }
+        Self { scratch, recipe }
+    }
+
+    /// Adds lines below keys of the recipe that are there once: `("files:\n", "  - …\n")`; and writes it.
+    ///
+    /// # Panics
+    /// Where a key is not.
+    pub fn add(&self, more: &[(&str, String)]) {
+        let path = self.scratch.join("recipe.yml");
+        let text = fs::read_to_string(&path).unwrap();
+        let text = more.iter().fold(text, |text, (key, lines)| {
+            assert_eq!(text.matches(key).count(), 1, "{key}");
+            text.replace(key, &format!("{key}{lines}"))
+        });
+        fs::write(path, text).unwrap();
     }
 
     /// The output folder of the recipe.
     pub fn out(&self) -> PathBuf {
-        self.scratch.join("out/minimal")
+        self.scratch.join("out").join(self.recipe)
     }
 
     /// What stands in the output folder of the recipe, but for the builder's own notes.
@@ -80,6 +108,9 @@ done"#;
         let mut words = self.surroundings();
         words.push(program);
         words.extend([verb, "recipe.yml", "--out", "out"].map(str::to_owned));
+        if self.recipe == "secai" {
+            words.extend(["--pack".to_owned(), crate::pack().to_string_lossy().into_owned()]);
+        }
         words
     }
 

@@ -24,7 +24,7 @@
 //! |---|---|
 //! | `SECAI_TIER` | `test` or `vm`: which tests run |
 //! | `SECAI_PROGRAMS` | folder of our programs, compiled for release |
-//! | `SECAI_OUT` | where `recipes/minimal.yml` was composed |
+//! | `SECAI_OUT` | where `recipes/minimal.yml` and `recipes/secai.yml` were composed, and the pack |
 //! | `SECAI_PEERS` | folder of the programs under `tests/peers`, made |
 //! | `SECAI_SKIPS` | file that takes a line for each test that could not run |
 //! | `CI` | a test that cannot run is a failure |
@@ -59,6 +59,16 @@ pub fn program(name: &str) -> PathBuf {
 /// read and none changes.
 pub fn release() -> PathBuf {
     PathBuf::from(env::var_os("SECAI_OUT").unwrap_or_default()).join("minimal")
+}
+
+/// The output folder of `recipes/secai.yml`. Only after [`Need::Device`].
+pub fn device() -> PathBuf {
+    PathBuf::from(env::var_os("SECAI_OUT").unwrap_or_default()).join("secai")
+}
+
+/// The service pack that it was composed with. Only after [`Need::Device`].
+pub fn pack() -> PathBuf {
+    PathBuf::from(env::var_os("SECAI_OUT").unwrap_or_default()).join("pack")
 }
 
 /// A reader of our formats that Debian does not carry: `ostree-ext`, `cyclonedx`. Only after [`Need::Peer`].

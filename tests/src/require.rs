@@ -28,6 +28,8 @@ pub enum Need<'a> {
     Peer(&'a str),
     /// The composed and signed `recipes/minimal.yml`: see [`crate::release`].
     Release,
+    /// The composed and signed `recipes/secai.yml`, and its pack: see [`crate::device`].
+    Device,
 }
 
 /// Does this test run? If not it has to return at once. Prints why not, and adds the reason to the skips
@@ -99,6 +101,11 @@ fn lacking(need: &Need) -> Option<String> {
         Need::Program(name) => (!on_path(name)).then(|| format!("{name} is not installed: ci/setup")),
         Need::Peer(name) => {
             (!crate::peer(name).is_file()).then(|| format!("tests/peers/{name} could not be made: cargo ci test"))
+        }
+        Need::Device => {
+            let bundle = crate::device().join("6-bundle");
+            (!bundle.join("release.json").is_file())
+                .then(|| format!("{} is not composed: cargo ci test", bundle.display()))
         }
         Need::Release => {
             let bundle = crate::release().join("6-bundle");

@@ -1,16 +1,17 @@
-//! The services under real systemd: a minimal image with their programs, units, pages and users boots, and its chain
-//! says what became of the services – no more, and nothing that somebody else on the bus claims.
+//! The services under real systemd: the device (`recipes/secai.yml`) boots, and its chain says what became of the
+//! services – no more, and nothing that somebody else on the bus claims.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 
-use secai_tests::composing::{Cached, Composing};
-use secai_tests::{Need, Tier, as_root, program, ran, require, top};
+use secai_tests::composing::Composing;
+use secai_tests::{Need, Tier, as_root, program, ran, require};
 use serde_json::Value;
 
 const TMP: &str = env!("CARGO_TARGET_TMPDIR");
-const NEEDS: [Need; 4] = [Need::Release, Need::Root, Need::Program("qemu-system-x86_64"), Need::Program("mke2fs")];
+const NEEDS: [Need; 4] = [Need::Device, Need::Root, Need::Program("qemu-system-x86_64"), Need::Program("mke2fs")];
 /// What a guest may take under software emulation, on a machine with other work.
 const PATIENCE: &str = "900";
 
@@ -43,7 +44,7 @@ WantedBy=multi-user.target
 const SCRIPT: &str = r#"exec >/dev/console 2>&1
 p() { t=$1; shift; "$@" >/run/said 2>&1; c=$?; sed "s|^|SECAI-TEST $t |" /run/said; echo "SECAI-TEST $t-code $c"; }
 as() { u=$1; shift; setpriv --reuid "$u" --regid "$u" --clear-groups -- "$@"; }
-states() { secaictl audit show --kind svc.state --json | grep -c '"k":"svc.state"'; }
+states() { secaictl audit show --kind svc.state --json | grep '"k":"svc.state"' | grep -c 'secure-ai-\(probe\|witness\)'; }
 # Until the chain has so many changes of state, or half a minute.
 await() { for i in $(seq 60); do [ "$(states)" -ge "$1" ] && return; sleep 0.5; done; echo "SECAI-TEST late wanted $1 has $(states)"; }
 heard() { for i in $(seq 60); do secaictl audit status --json | grep -q '"hears_systemd":true' && return; sleep 0.5; done; }
@@ -55,6 +56,7 @@ echo
 p state echo $s
 p failed systemctl --failed --no-legend --plain
 heard
+systemctl stop secure-ai-dns-leak-check.timer secure-ai-dns-leak-check.service
 p status secaictl audit status --json
 
 # What services do.
@@ -117,47 +119,24 @@ p after secaictl audit show --dir /var/lib/secure-ai/audit/chain --trust /run/tr
 p journal journalctl --no-pager --output=cat --unit=secure-ai-audit.service --unit=secure-ai-witness.service
 "#;
 
-/// The minimal recipe, and what every image will have of the services.
-fn recipe(folder: &Path) -> String {
-    let minimal = fs::read_to_string(top().join("recipes/minimal.yml")).unwrap();
-    let copies = [
-        ("manifests/rootfs/usr/lib/systemd/system", "/usr/lib/systemd/system"),
-        ("manifests/rootfs/usr/lib/sysusers.d", "/usr/lib/sysusers.d"),
-        ("manifests/rootfs/usr/lib/tmpfiles.d", "/usr/lib/tmpfiles.d"),
-        ("manifests/services", "/usr/lib/secure-ai/services"),
-    ];
+/// The device, and what this test needs on it.
+fn compose(composing: &Composing) {
     let mut files = String::new();
-    for (from, to) in copies {
-        let name = from.replace('/', "-");
-        ran(as_root("cp").arg("--recursive").arg(top().join(from)).arg(folder.join(&name))).good();
-        files.push_str(&format!("  - {{path: {to}, source: {name}}}\n"));
-    }
-    for (name, to) in [
-        ("secai-audit", "/usr/libexec/secure-ai/secai-audit"),
-        ("secaictl", "/usr/bin/secaictl"),
-        ("verify-release", "/usr/bin/verify-release"),
-    ] {
-        fs::copy(program(name), folder.join(name)).unwrap_or_else(|why| panic!("{name}: {why}"));
-        files.push_str(&format!("  - {{path: {to}, source: {name}, mode: \"0755\"}}\n"));
-    }
     for (name, to, text) in [
         ("probe.yml", "/usr/lib/secure-ai/services/probe.yml", PROBE_PAGE),
         ("probe.service", "/usr/lib/systemd/system/secure-ai-probe.service", PROBE_UNIT),
         ("test.service", "/usr/lib/systemd/system/secai-test.service", TEST_UNIT),
         ("test.sh", "/usr/lib/secai-test.sh", SCRIPT),
     ] {
-        fs::write(folder.join(name), text).unwrap();
+        fs::write(composing.scratch.join(name), text).unwrap();
         files.push_str(&format!("  - {{path: {to}, source: {name}}}\n"));
     }
-    let users = [("audit", 956), ("witness", 960), ("probe", 990)]
-        .map(|(name, uid)| format!("  - {{name: secure-ai-{name}, uid: {uid}}}\n"));
-    let enable = "  enable: [secure-ai-audit.socket, secure-ai-witness.timer, secai-test.service]\n";
-    let more = [("files:\n", files.as_str()), ("units:\n", enable)];
-    let text = more.iter().fold(minimal, |text, (key, lines)| {
-        assert_eq!(text.matches(key).count(), 1, "{key}");
-        text.replace(key, &format!("{key}{lines}"))
-    });
-    format!("{text}\nusers:\n{}", users.concat())
+    composing.add(&[
+        ("\nfiles:\n", files),
+        ("\nunits:\n", "  enable: [secai-test.service]\n".to_owned()),
+    ]);
+    let mut recipe = fs::OpenOptions::new().append(true).open(composing.scratch.join("recipe.yml")).unwrap();
+    recipe.write_all(b"\nusers:\n  - {name: secure-ai-probe, uid: 990}\n").unwrap();
 }
 
 /// What the guest said, by topic.
@@ -200,8 +179,8 @@ fn the_chain_of_a_booted_image_says_what_became_of_its_services() {
     if !require(Tier::Test, &NEEDS) {
         return;
     }
-    let composing = Composing::new(TMP, "boot-services", Cached::Everything);
-    fs::write(composing.scratch.join("recipe.yml"), recipe(composing.scratch.path())).unwrap();
+    let composing = Composing::device(TMP, "boot-services");
+    compose(&composing);
     composing.built();
     let log = composing.scratch.join("serial.log");
     let mut boot = as_root("env");
