@@ -7,8 +7,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::step::{self, Outcome};
 use crate::pack;
+use crate::step::{self, Outcome};
 use crate::surroundings::{Surroundings, on_path};
 
 /// For `ci/build`: into `./out`, saying at the end what to do with it.
@@ -42,11 +42,10 @@ pub fn for_tests(here: &Surroundings) -> Outcome {
         here.into_iter().chain(more.iter().map(|word| (*word).to_owned())).collect()
     };
     let folder = here.out.join("pack");
-    let steps: [&dyn Fn() -> Outcome; 3] = [
-        &|| compose(here, "minimal", &here.out, &out(&[])),
-        &|| pack::run(here, &folder),
-        &|| compose(here, "secai", &here.out, &out(&["--pack", &folder.to_string_lossy()])),
-    ];
+    let steps: [&dyn Fn() -> Outcome; 3] =
+        [&|| compose(here, "minimal", &here.out, &out(&[])), &|| pack::run(here, &folder), &|| {
+            compose(here, "secai", &here.out, &out(&["--pack", &folder.to_string_lossy()]))
+        }];
     steps.into_iter().map(|step| step()).find(|outcome| *outcome != Outcome::Passed).unwrap_or(Outcome::Passed)
 }
 

@@ -131,10 +131,7 @@ fn compose(composing: &Composing) {
         fs::write(composing.scratch.join(name), text).unwrap();
         files.push_str(&format!("  - {{path: {to}, source: {name}}}\n"));
     }
-    composing.add(&[
-        ("\nfiles:\n", files),
-        ("\nunits:\n", "  enable: [secai-test.service]\n".to_owned()),
-    ]);
+    composing.add(&[("\nfiles:\n", files), ("\nunits:\n", "  enable: [secai-test.service]\n".to_owned())]);
     let mut recipe = fs::OpenOptions::new().append(true).open(composing.scratch.join("recipe.yml")).unwrap();
     recipe.write_all(b"\nusers:\n  - {name: secure-ai-probe, uid: 990}\n").unwrap();
 }
