@@ -219,3 +219,73 @@ fn remember(note: &Path, under_way: Option<&UnderWay>) -> std::io::Result<()> {
     fsync(open(folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    fn device(folder: &Path, firewall: &str) -> Device {
+        let program = folder.join("firewall");
+        fs::write(&program, format!("#!/bin/sh\n{firewall}\n")).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let firewall = Firewall { program, words: vec!["--word".to_owned()] };
+        Device { firewall, note: folder.join("state/under-way.json"), operator: folder.join("operator.yml") }
+    }
+
+    #[test]
+    fn the_note_is_whole_or_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut device = device(folder.path(), "exit 0");
+        let under_way = |step: &str| UnderWay { from: "a".into(), step: step.into(), to: "b".into() };
+        assert!(device.remember(Some(&under_way("one"))).unwrap_err().contains("cannot be written"), "no folder");
+        assert_eq!(device.remember(None), Ok(()));
+        fs::create_dir(folder.path().join("state")).unwrap();
+        assert_eq!(device.interrupted(), None);
+        device.remember(Some(&under_way("one"))).unwrap();
+        assert_eq!(device.interrupted(), Some(under_way("one")));
+        assert_eq!(fs::metadata(&device.note).unwrap().permissions().mode() & 0o777, 0o600);
+        // The power went while the next one was written.
+        let fresh = device.note.with_extension("new");
+        fs::write(&fresh, "{\"from\":").unwrap();
+        assert_eq!(device.interrupted(), Some(under_way("one")));
+        device.remember(Some(&under_way("two"))).unwrap();
+        assert_eq!(device.interrupted(), Some(under_way("two")));
+        symlink(folder.path().join("elsewhere"), &fresh).unwrap();
+        assert!(device.remember(Some(&under_way("three"))).is_err(), "no link is followed");
+        assert_eq!(device.interrupted(), Some(under_way("two")));
+        device.remember(None).unwrap();
+        assert_eq!(device.interrupted(), None);
+        for bad in ["", "{}", "{\"from\":\"a\",\"step\":\"b\",\"to\":\"c\",\"d\":1}"] {
+            fs::write(&device.note, bad).unwrap();
+            assert_eq!(device.interrupted(), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_firewalls_word_counts_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let told = r#"echo '{"profile":"research","digest":null,"instead":null,"links":[]}'"#;
+        let instead = r#"echo '{"profile":"offline_private","digest":null,"instead":"it leaks"}'; exit 1"#;
+        let words = r#"test "$*" = "apply --profile research --json --word" && test -z "$HOME$CARGO" && "#;
+        for (says, expected) in [
+            (format!("{words}{told}"), Ok(())),
+            (instead.to_owned(), Err("it leaks")),
+            ("echo no nft here >&2; exit 2".to_owned(), Err("no nft here")),
+            ("echo research".to_owned(), Err("could not do it")),
+            (format!("{told}; echo more"), Err("could not do it")),
+        ] {
+            let done = device(folder.path(), &says).rules("research");
+            match (done, expected) {
+                (Ok(()), Ok(())) => {}
+                (Err(error), Err(why)) => assert!(error.contains(why), "{says}: {error}"),
+                (done, _) => panic!("{says}: {done:?}"),
+            }
+        }
+        let mut gone = device(folder.path(), "");
+        gone.firewall.program = folder.path().join("none");
+        assert!(gone.link().unwrap_err().contains("cannot run"));
+        assert!(gone.check().is_err());
+    }
+}

@@ -117,9 +117,9 @@ pub fn ask(terminal: impl AsFd, asker: impl AsFd, text: &str, word: &str, within
         Typed::Nothing => "\nNothing was typed; nothing is changed.\n",
         Typed::Gone => "\nWhoever asked has gone; nothing is changed.\n",
     };
-    let _ = write_all(&terminal, told.as_bytes(), Instant::now());
-    // What is left of the line is no command for whoever reads here next.
+    // What is left of the line is no command for whoever reads here next; what is typed once this is told is.
     let _ = tcflush(&terminal, QueueSelector::IFlush);
+    let _ = write_all(&terminal, told.as_bytes(), Instant::now());
     typed
 }
 

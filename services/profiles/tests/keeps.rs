@@ -3,7 +3,7 @@
 
 mod device;
 
-use device::{Device, Keeps, Pty, Shared, apply, holds, preview, receive, refused, send};
+use device::{Device, Keeps, Pty, Shared, apply, ask, holds, preview, receive, refused, send};
 use secai_api::profiles::{Reply, Why};
 use secai_profiles::firewall::Refused;
 use secai_profiles::switch::UnderWay;
@@ -215,6 +215,25 @@ fn without_the_audit_daemon_nothing_is_loosened_and_everything_tightened() {
     assert_eq!(changes, ["profile.requested", "profile.applied"], "{entries:?}");
     assert_eq!(device.recorder.waiting(), 0);
     assert!(holds(&device.change("full_lab"), "full_lab"), "and the control: it was for this");
+}
+
+#[test]
+fn a_daemon_that_hangs_costs_its_time_once_however_many_entries_wait() {
+    let state = Shared::new();
+    state.get().operator = "unattended: [{uids: [0], profiles: [offline_private]}]".into();
+    let Some(device) = Device::start(state) else { return };
+    device.state.get().keeps = Keeps::Refuses;
+    let connection = device.connect();
+    for _ in 0..8 {
+        let token = preview(&connection, STRICTEST).token;
+        assert!(holds(&ask(&connection, apply(STRICTEST, &token)), STRICTEST));
+    }
+    device.state.until("they wait", |_| device.recorder.waiting() >= 15);
+    device.state.get().keeps = Keeps::Hangs;
+    let began = Instant::now();
+    assert_eq!(refused(&device.change("research")), Some(Why::NotRecorded));
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(device.recorder.waiting() >= 12, "the others wait on");
 }
 
 #[test]
