@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use secai_firewall::second::agree;
 use secai_tests::{Need, Scratch, Tier, as_root, program, ran, release, require, top};
 use secai_verifier::files::load_profile;
 use secai_verifier::network::compose::ruleset;
@@ -25,6 +26,7 @@ ip link add eth0 type veth peer name w-lan.5
 nft -f - <loaded
 nft -f - <again
 nft list ruleset >listed
+nft -j list table inet secure_ai >json
 ip -j link >links
 "#;
 
@@ -57,6 +59,10 @@ fn judge_profile(root: &Path, profile: &str) {
     let (ours, theirs) = (normal(&rules).to_string(), normal(&read).to_string());
     let differ: Vec<_> = ours.lines().zip(theirs.lines()).filter(|(one, other)| one != other).collect();
     assert!(differ.is_empty() && ours == theirs, "{profile}, loaded and listed: {differ:#?}");
+    let json = fs::read(scratch.join("json")).unwrap();
+    agree(&read, &json).unwrap_or_else(|why| panic!("{profile}, of {}: {why}", root.display()));
+    // The mark that was loaded first is not the one that is listed; where nothing leaves there is none.
+    assert_eq!(agree(&rules, &json).is_err(), !page.is_closed());
     let judged = judge(scratch.path(), "listed", profile, &policy);
     let found = judged.good();
     assert!(found.out.starts_with("proven\n"), "{found}");
