@@ -200,14 +200,27 @@ impl Machine {
     /// When it does not end.
     #[track_caller]
     pub fn root(&mut self, script: &str) -> Said {
-        self.put_down(script);
+        self.begin_root(script);
+        self.end_root()
+    }
+
+    /// Waits for the end of what was begun.
+    ///
+    /// # Panics
+    /// When it does not come.
+    #[track_caller]
+    pub fn end_root(&mut self) -> Said {
         let answer = format!("/run/test/answer.{}", self.scripts);
         let said = self.person(&format!("until [ -e {answer} ]; do sleep 0.1; done; cat {answer}")).ended(0);
         let (text, code) = said.rsplit_once("SECAI-ENDED ").unwrap_or_else(|| panic!("{said}"));
         Said { code: code.trim().parse().unwrap(), text: text.to_owned() }
     }
 
-    fn put_down(&mut self, script: &str) {
+    /// Has a script run while the person does something else.
+    ///
+    /// # Panics
+    /// When the guest is gone.
+    pub fn begin_root(&mut self, script: &str) {
         self.scripts += 1;
         self.say("cat >/run/test/new <<'SECAI-SCRIPT'");
         script.lines().for_each(|line| self.say(line));
@@ -228,7 +241,7 @@ impl Machine {
     /// # Panics
     /// When it does not end well.
     pub fn power_off(mut self) -> Vec<Vec<u8>> {
-        self.put_down("systemctl poweroff");
+        self.begin_root("systemctl poweroff");
         assert!(self.child.wait().unwrap().success(), "it powers off");
         sent(&self.frames)
     }

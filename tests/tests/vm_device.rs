@@ -269,6 +269,36 @@ systemctl daemon-reload")
         .root("rm -r /run/systemd/system/secure-ai-airlock.service.d; systemctl daemon-reload; systemctl reset-failed")
         .ended(0);
 
+    // Cut off while a unit starts.
+    machine
+        .root("mkdir -p /run/systemd/system/secure-ai-airlock.service.d
+printf '[Service]\\nExecStartPre=/usr/bin/sleep 20\\nType=exec\\n' >/run/systemd/system/secure-ai-airlock.service.d/slow.conf
+systemctl daemon-reload")
+        .ended(0);
+    machine.begin_root(
+        "for i in $(seq 600); do systemctl is-active secure-ai-airlock | grep -q activating && break; sleep 0.1; done
+systemctl kill --signal=KILL secure-ai-profiles
+sleep 2
+for i in $(seq 300); do systemctl is-active --quiet secure-ai-profiles && break; sleep 0.1; done",
+    );
+    let said = applied(machine, "full_lab", "full_lab");
+    assert_eq!(said.code, 2, "whoever asked is told that nobody answers: {}", said.text);
+    machine.end_root().ended(0);
+    let interrupted = entries(machine, "profile.interrupted").pop().unwrap();
+    assert_eq!(interrupted["d"]["step"], "start secure-ai-airlock.service", "{interrupted}");
+    holds(machine, "offline_private");
+    machine.root("systemctl is-active secure-ai-airlock systemd-networkd").ended(3);
+    machine.root("rm -r /run/systemd/system/secure-ai-airlock.service.d; systemctl daemon-reload").ended(0);
+
+    // A full disk keeps nobody from tightening.
+    applied(machine, "full_lab", "full_lab").ended(0);
+    machine.root("dd if=/dev/zero of=/var/full bs=1M 2>/dev/null; df --output=avail /var | tail -1").ended(0);
+    applied(machine, "offline_private", "offline_private").ended(0);
+    let said = applied(machine, "full_lab", "full_lab");
+    assert_ne!(said.code, 0, "{}", said.text);
+    machine.root("rm /var/full; systemctl restart secure-ai-audit").ended(0);
+    holds(machine, "offline_private");
+
     applied(machine, "full_lab", "full_lab").ended(0);
     machine.root("systemctl stop secure-ai-audit.socket secure-ai-audit.service").ended(0);
     // Tightening waits for nobody; loosening is not done unrecorded.

@@ -2,7 +2,7 @@
 
 use crate::decide::{Process, Session, Terminal, person};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, major, minor};
+use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, major, makedev, minor};
 use rustix::termios::{QueueSelector, isatty, tcflush};
 use secai_daemon::peer::Peer;
 use std::io;
@@ -35,7 +35,8 @@ pub fn at_the_device(peer: &Peer, terminal: Option<&OwnedFd>) -> Result<String, 
     if has_ended(pidfd) {
         return Err("the process that asks has ended".to_owned());
     }
-    let named = number_of(&session.terminal).ok_or("the session has no terminal")?;
+    // 0 is no terminal, and none that anybody sits at.
+    let named = number_of(&session.terminal).unwrap_or(0);
     Ok(person(peer.uid, &process, &session, described(terminal), named)?)
 }
 
@@ -50,13 +51,15 @@ fn has_ended(pidfd: &OwnedFd) -> bool {
     !matches!(poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&now)), Ok(0))
 }
 
-/// The number of a terminal by its name, as `/proc/PID/stat` has it.
+/// The number of a terminal of the device by its name, as `/proc/PID/stat` has it. From the kernel's own list: in this
+/// service's `/dev` there are none.
 fn number_of(name: &str) -> Option<u64> {
     if name.is_empty() || name.contains(['/', '.']) {
         return None;
     }
-    let stat = rustix::fs::lstat(format!("/dev/{name}")).ok()?;
-    (FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice).then(|| number(stat.st_rdev))
+    let text = std::fs::read_to_string(format!("/sys/class/tty/{name}/dev")).ok()?;
+    let (major, minor) = text.trim_end().split_once(':')?;
+    Some(number(makedev(major.parse().ok()?, minor.parse().ok()?)))
 }
 
 /// As the kernel packs it: the low byte of the minor number, the major number, the rest of the minor number.
@@ -331,9 +334,9 @@ mod tests {
         for (major, minor, expected) in [(4, 1, 0x401), (136, 5, 0x8805), (5, 300, 0x10_052c)] {
             assert_eq!(number(rustix::fs::makedev(major, minor)), expected);
         }
-        assert_eq!(number_of("null"), Some(0x103), "a name is one in /dev");
+        assert_eq!(number_of("tty"), Some(0x500), "as the kernel names it");
         let slash = name.strip_prefix("/dev/").unwrap();
-        for bad in ["", slash, "..", "../dev/null", "shm", "no-such-terminal"] {
+        for bad in ["", slash, "..", "../tty", "null", "no-such-terminal"] {
             assert_eq!(number_of(bad), None, "{bad}");
         }
     }

@@ -25,6 +25,7 @@ use secai_verifier::network::profile::STRICTEST;
 use secai_verifier::service::Service;
 use std::collections::{BTreeSet, HashMap};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
@@ -94,7 +95,9 @@ struct Asking {
     from: String,
     to: String,
     uid: u32,
-    terminal: String,
+    /// The terminal's name, and itself.
+    name: String,
+    terminal: Arc<OwnedFd>,
     number: u64,
     /// Nobody waits for the answer any longer than this.
     until: Duration,

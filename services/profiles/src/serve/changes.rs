@@ -150,11 +150,14 @@ impl Server<'_> {
             if self.now().saturating_sub(since) > RESTORED_WITHIN { (1, self.now()) } else { (times + 1, since) };
         say(Priority::Warning, &format!("rules were not those of {}, and are loaded again: {found}", self.holds));
         let holds = self.holds.clone();
-        self.recorder.after(ProfileRestored {
-            by: names.last().cloned().unwrap_or_default(),
-            found: found.chars().take(REASON_CHARS_MAX).collect(),
-            profile: holds.clone(),
-        });
+        // Of a fight the first have an entry each, and again after [`RESTORED_WITHIN`].
+        if self.lately.0 <= RESTORED_MAX + 1 {
+            self.recorder.after(ProfileRestored {
+                by: names.last().cloned().unwrap_or_default(),
+                found: found.chars().take(REASON_CHARS_MAX).collect(),
+                profile: holds.clone(),
+            });
+        }
         if self.lately.0 > RESTORED_MAX {
             self.no_look_before = self.now() + LOOK_SLOWLY_AFTER;
             self.look_at = self.no_look_before;

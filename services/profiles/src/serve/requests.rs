@@ -10,6 +10,7 @@ use secai_verifier::audit::kind::ProfileRefused;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Refusals of one user that have an entry each; then one in [`REFUSED_EVERY`].
@@ -158,15 +159,17 @@ impl Server<'_> {
         let text = self.question(&meant);
         let (word, tell) = (to.to_owned(), self.answers.0.clone());
         let wake = self.wake.try_clone().map_err(|error| (Why::Failed, error.to_string()))?;
+        let terminal = Arc::new(terminal);
+        let asked_at = Arc::clone(&terminal);
         let waiting = std::thread::Builder::new().name("terminal".to_owned()).spawn(move || {
-            let typed = ask(&terminal, &asker, &text, &word, TYPING_LASTS);
+            let typed = ask(&*asked_at, &asker, &text, &word, TYPING_LASTS);
             let _ = tell.send((number, typed));
             let _ = rustix::io::write(&wake, &1_u64.to_ne_bytes());
         });
         waiting.map_err(|error| (Why::Failed, error.to_string()))?;
         let (from, to) = (self.holds.clone(), to.to_owned());
         let until = self.now() + TYPING_LASTS + ANSWER_LATE_MAX;
-        self.asking = Some(Asking { client, id, from, to, uid, terminal: name, number, until });
+        self.asking = Some(Asking { client, id, from, to, uid, name, terminal, number, until });
         Ok(())
     }
 
@@ -202,18 +205,35 @@ impl Server<'_> {
     }
 
     fn came_of(&mut self, asking: Asking, typed: Typed) {
-        let Asking { client, id, from, to, uid, terminal, .. } = asking;
-        let (why, message) = match typed {
-            Typed::Nothing => (Why::NotConfirmed, "nothing was typed at the terminal"),
-            Typed::Another => (Why::NotConfirmed, "another word was typed than the profile's name"),
-            // Who has gone away does not want it any more.
-            Typed::Gone => (Why::NotConfirmed, "whoever asked has gone"),
-            Typed::TheWord if !self.clients.contains_key(&client) => (Why::NotConfirmed, "whoever asked has gone"),
-            Typed::TheWord if from != self.holds => (Why::TokenOutdated, told_of_token(Why::TokenOutdated)),
-            Typed::TheWord => return self.finish(client, id, &to, &By { word: "person", uid, terminal }),
-        };
-        self.refused(uid, why, &to);
-        self.refuse(client, id, why, message);
+        let Asking { client, id, to, uid, name, .. } = &asking;
+        match self.confirmed(&asking, typed) {
+            Ok(()) => self.finish(*client, *id, to, &By { word: "person", uid: *uid, terminal: name.clone() }),
+            Err((why, message)) => {
+                self.refused(*uid, why, to);
+                self.refuse(*client, *id, why, &message);
+            }
+        }
+    }
+
+    /// The word was typed, and everything is still as it was when it was asked for.
+    fn confirmed(&mut self, asking: &Asking, typed: Typed) -> Result<(), (Why, String)> {
+        let not = |message: &str| Err((Why::NotConfirmed, message.to_owned()));
+        match typed {
+            Typed::TheWord => {}
+            Typed::Nothing => return not("nothing was typed at the terminal"),
+            Typed::Another => return not("another word was typed than the profile's name"),
+            Typed::Gone => return not("whoever asked has gone"),
+        }
+        if asking.from != self.holds {
+            return Err((Why::TokenOutdated, told_of_token(Why::TokenOutdated).to_owned()));
+        }
+        // Who has gone away does not want it any more; who went into the background did not type it.
+        let Some(of) = self.clients.get(&asking.client) else { return not("whoever asked has gone") };
+        match self.world.person(&of.peer, Some(&asking.terminal)) {
+            Ok(name) if name == asking.name => Ok(()),
+            Ok(_) => Err((Why::NotAPerson, "the session has another terminal now".to_owned())),
+            Err(why) => Err((Why::NotAPerson, why)),
+        }
     }
 
     fn finish(&mut self, client: u64, id: u64, to: &str, by: &By) {
