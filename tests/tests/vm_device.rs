@@ -173,7 +173,8 @@ fn lets_out_what_a_person_confirmed(machine: &mut Machine) {
     assert!(shown.contains("952") && shown.contains("60 minutes"), "{shown}");
     applied(machine, "full_lab", "full_lab").ended(0);
     holds(machine, "full_lab");
-    let address = "for i in $(seq 100); do ip -br address | grep -q 10.0.2.15 && break; sleep 0.2; done; ip -br address | cat";
+    let address =
+        "for i in $(seq 100); do ip -br address | grep -q 10.0.2.15 && break; sleep 0.2; done; ip -br address | cat";
     let address = machine.person(address).ended(0);
     assert!(address.contains("10.0.2.15"), "{address}");
     // QEMU offers no router to who may go nowhere.
@@ -249,7 +250,11 @@ fn keeps_the_rules(machine: &mut Machine) {
     holds(machine, "offline_private");
     let until_here = machine.frames().len();
     assert!(
-        !machine.person("ip -br link | cat").ended(0).lines().any(|line| !line.starts_with("lo ") && line.contains(" UP "))
+        !machine
+            .person("ip -br link | cat")
+            .ended(0)
+            .lines()
+            .any(|line| !line.starts_with("lo ") && line.contains(" UP "))
     );
     machine.root("systemctl is-active secure-ai-airlock systemd-networkd").ended(3);
     assert_eq!(machine.frames().len(), until_here);
@@ -329,9 +334,12 @@ for i in $(seq 300); do systemctl is-active --quiet secure-ai-profiles && break;
 /// A link that comes has its chain before anything brings it up; none of it is taken for somebody's doing.
 fn has_a_chain_for_each_link(machine: &mut Machine) {
     let restored = entries(machine, "profile.restored").len();
-    let chains = "nft list table netdev secure_ai_l2 | grep -o 'device \"[^\"]*\"'";
-    let wait =
-        |name: &str| format!("for i in $(seq 100); do {chains} | grep -q {name} && break; sleep 0.1; done; {chains}");
+    let chains = "nft list table netdev secure_ai_l2";
+    let wait = |name: &str| {
+        format!(
+            "for i in $(seq 100); do {chains} | grep -q 'chain link_{name} ' && break; sleep 0.1; done; {chains} | grep device"
+        )
+    };
     machine.root("ip link add new0 type dummy").ended(0);
     let there = machine.root(&wait("new0")).ended(0);
     assert!(there.contains("\"new0\"") && there.contains("\"enp0s1\""), "{there}");

@@ -55,8 +55,18 @@ fn udp(to: IpAddr, shot: Shot) -> io::Result<()> {
 
 /// A link that stands on the one that is guarded: its kind, in words of `ip`.
 pub fn above(shot: Shot, kind: &str) -> io::Result<()> {
+    above_with(shot, kind, "")
+}
+
+/// The same of MACsec: without a key for what it sends it sends nothing. It signs, and leaves the data readable.
+pub fn encrypted(shot: Shot) -> io::Result<()> {
+    above_with(shot, "macsec", &format!("macsec add {OWN} tx sa 0 pn 1 on key 01 {}", "5e".repeat(16)))
+}
+
+fn above_with(shot: Shot, kind: &str, more: &str) -> io::Result<()> {
     let make = format!(
         "link add link {LINK} name {OWN} type {kind}
+         {more}
          address add 10.88.0.1/24 dev {OWN}
          link set {OWN} up
          neighbour replace {BEYOND4} lladdr {} dev {OWN} nud permanent",

@@ -296,7 +296,7 @@ fn made_on_the_way(all: &mut Table) {
     add("a link that is a file", never, links::macvtap);
     add("a link of another IP address", never, |it| links::above(it, "ipvlan mode l2"));
     add("a link of another IP address, in another namespace", never, |it| links::elsewhere(it, "ipvlan mode l2"));
-    add("an encrypted link", never, |it| links::above(it, "macsec"));
+    add("an encrypted link", never, links::encrypted);
     add("a bridge", never, links::from_bridge);
     add("a bridge, from a process", never, links::through_bridge);
     // Tunnels.
