@@ -47,6 +47,9 @@ impl PacketError {
     }
 }
 
+/// `SCM_MAX_FD`: the kernel lets no more lie beside a packet.
+const DESCRIPTORS_MAX: usize = 253;
+
 /// Room for one packet.
 pub struct Buffer(Box<[u8]>);
 
@@ -215,10 +218,9 @@ impl Connection {
         flags: RecvFlags,
         descriptor: bool,
     ) -> Result<Received<'b>, PacketError> {
-        let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        // Without room the kernel closes what came and says so.
-        let room = if descriptor { &mut room[..] } else { &mut [] };
-        let mut control = RecvAncillaryBuffer::new(room);
+        // For all that may come: without room the kernel closes what came itself, and that may take its sender's time.
+        let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+        let mut control = RecvAncillaryBuffer::new(&mut room);
         let message = loop {
             let flags = flags | RecvFlags::CMSG_CLOEXEC;
             match rustix::net::recvmsg(&self.0, &mut [IoSliceMut::new(&mut buffer.0)], &mut control, flags) {
@@ -229,17 +231,11 @@ impl Connection {
                 Err(errno) => return Err(PacketError::of(errno)),
             }
         };
-        let mut came = Vec::new();
-        for beside in control.drain() {
-            if let RecvAncillaryMessage::ScmRights(descriptors) = beside {
-                came.extend(descriptors);
-            }
-        }
+        let mut came = taken(&mut control);
         if message.flags.contains(ReturnFlags::TRUNC) {
             return Err(PacketError::TooLong);
         }
-        // The room is rounded up: two may fit.
-        if message.flags.contains(ReturnFlags::CTRUNC) || came.len() > 1 {
+        if message.flags.contains(ReturnFlags::CTRUNC) || came.len() > usize::from(descriptor) {
             return Err(PacketError::Descriptors);
         }
         let bytes = buffer.0.get(..message.bytes).unwrap_or_default();
@@ -257,10 +253,94 @@ impl Connection {
     }
 }
 
+/// What came beside a packet, such that closing it takes no time: a socket whose sender asked the kernel to wait until its
+/// data has gone (`SO_LINGER`) would have whoever closes it last wait.
+fn taken(control: &mut RecvAncillaryBuffer<'_>) -> Vec<OwnedFd> {
+    let mut came = Vec::new();
+    for beside in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = beside {
+            came.extend(descriptors);
+        }
+    }
+    for descriptor in &came {
+        // Of what is no socket there is nothing to set.
+        let _ = sockopt::set_socket_linger(descriptor, None);
+    }
+    came
+}
+
+impl Drop for Connection {
+    /// Nobody may send any more; then what was sent and not read is taken, because descriptors may lie beside it.
+    fn drop(&mut self) {
+        self.end();
+        loop {
+            let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+            let mut control = RecvAncillaryBuffer::new(&mut room);
+            let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+            match rustix::net::recvmsg(&self.0, &mut [IoSliceMut::new(&mut [0])], &mut control, flags) {
+                Ok(message) => {
+                    drop(taken(&mut control));
+                    if message.bytes == 0 {
+                        return;
+                    }
+                }
+                Err(Errno::INTR) => {}
+                Err(_) => return,
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read;
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Instant;
+
+    /// A socket that whoever closes it last waits for: its data is not taken. And whom it is for.
+    fn lingering() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut one = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (other, _) = listener.accept().unwrap();
+        one.set_nonblocking(true).unwrap();
+        while one.write(&[7; 65536]).is_ok() {}
+        one.set_nonblocking(false).unwrap();
+        sockopt::set_socket_linger(&one, Some(Duration::from_secs(2))).unwrap();
+        (one, other)
+    }
+
+    #[test]
+    fn nobody_waits_for_what_lies_beside_a_packet() {
+        let waited = |act: &mut dyn FnMut()| {
+            let begun = Instant::now();
+            act();
+            begun.elapsed() > Duration::from_secs(1)
+        };
+        let (mut one, _far) = lingering();
+        let mut held = Some(one);
+        assert!(waited(&mut || drop(held.take())), "closed as it is, it takes its time");
+        for how in ["refused", "taken", "never read"] {
+            let (near, other) = Connection::pair().unwrap();
+            let far;
+            (one, far) = lingering();
+            near.send(b"with", Some(one.as_fd())).unwrap();
+            drop(one);
+            let (mut near, mut other) = (Some(near), Some(other));
+            let slow = waited(&mut || {
+                let mut buffer = Buffer::new();
+                let connection = other.take().unwrap();
+                match how {
+                    "refused" => assert!(matches!(connection.try_receive(&mut buffer), Err(PacketError::Descriptors))),
+                    "taken" => drop(connection.try_receive_with_descriptor(&mut buffer).unwrap()),
+                    _ => {}
+                }
+                drop((connection, near.take()));
+            });
+            assert!(!slow, "{how}");
+            drop(far);
+        }
+    }
 
     #[test]
     fn packets_come_whole_in_order_and_end() {
