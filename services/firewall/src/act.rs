@@ -11,9 +11,15 @@ use secai_verifier::network::profile::STRICTEST;
 use secai_verifier::network::refusal::NetworkRefusal;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// How often a list of links may have become old between reading it and loading rules for it.
 const LINK_TRIES: usize = 8;
+
+/// Another run takes a tenth of a second; one whose nft hangs a minute or two.
+const TURN_WAITS: Duration = Duration::from_secs(30);
+/// Between two looks whether it is over.
+const TURN_LOOKS: Duration = Duration::from_millis(5);
 
 /// Why a profile does not hold.
 #[derive(Debug, thiserror::Error)]
@@ -68,12 +74,14 @@ impl Hint for ActError {
 /// What came of it.
 #[derive(Debug)]
 pub struct Done {
-    /// The profile that holds; none: nothing goes anywhere.
+    /// The profile that holds; none: see `closed`.
     pub holds: Option<String>,
     /// Links that have their chain.
     pub links: Vec<String>,
     /// Why it is another one than was asked for.
     pub instead: Option<ActError>,
+    /// Without a profile that holds: does nothing go anywhere? Else nobody can say.
+    pub closed: bool,
 }
 
 /// One at a time, until this is dropped.
@@ -94,8 +102,16 @@ impl Turn {
         }
         let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = open(folder.join("firewall.lock"), flags, Mode::from(0o600)).map_err(cannot)?;
-        flock(&file, FlockOperation::LockExclusive).map_err(cannot)?;
-        Ok(Self(file))
+        let until = Instant::now() + TURN_WAITS;
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Self(file)),
+                // Another run, at work or halted.
+                Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < until => std::thread::sleep(TURN_LOOKS),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(cannot(errno)),
+            }
+        }
     }
 }
 
@@ -125,15 +141,17 @@ fn held(image: &Image) -> Result<Option<String>, ActError> {
 
 fn or_stricter(image: &Image, name: &str, asked: Result<Vec<String>, ActError>) -> Done {
     let why = match asked {
-        Ok(links) => return Done { holds: Some(name.to_owned()), links, instead: None },
+        Ok(links) => return Done { holds: Some(name.to_owned()), links, instead: None, closed: true },
         Err(why) => why,
     };
     // A second try at the same may do: links that were there are gone.
     match exchange(image, STRICTEST, Part::Both) {
-        Ok(links) => Done { holds: Some(STRICTEST.to_owned()), links, instead: Some(why) },
+        Ok(links) => Done { holds: Some(STRICTEST.to_owned()), links, instead: Some(why), closed: true },
         Err(worse) => {
             say(Priority::Error, &told(&worse));
-            Done { holds: None, links: lock_down(), instead: Some(why) }
+            let locked = lock_down();
+            let closed = locked.is_some();
+            Done { holds: None, links: locked.unwrap_or_default(), instead: Some(why), closed }
         }
     }
 }
@@ -206,18 +224,22 @@ fn settle(shipped: &Shipped, live: &Live) -> Result<(), ActError> {
     Ok(())
 }
 
-/// Lets nothing through, by rules of no profile, and sets every link down. Whatever can be done of it is done.
-fn lock_down() -> Vec<String> {
-    let links = listed_links().ok().and_then(|text| Links::parse(&text).ok()).unwrap_or_default();
-    let Prepared { inet, links: frames } = locked(&links);
+/// Sets every link down, and lets nothing through, by rules of no profile. Whatever can be done of it is done: links first,
+/// because nft may have hung before. The links, where all of either was done.
+fn lock_down() -> Option<Vec<String>> {
+    let listed = listed_links().ok().and_then(|text| Links::parse(&text).ok());
     let mut failed = Vec::new();
-    failed.extend(load(&inet).err());
-    failed.extend(load(&frames).err());
-    for (name, _) in links.0.iter().filter(|(_, up)| **up) {
+    for (name, _) in listed.iter().flat_map(|links| &links.0).filter(|(_, up)| **up) {
         failed.extend(set_link(name, false).err());
     }
+    let are_down = listed.is_some() && failed.is_empty();
+    let links = listed.unwrap_or_default();
+    let Prepared { inet, links: frames } = locked(&links);
+    let loaded = [load(&inet), load(&frames)];
+    let is_locked = loaded.iter().all(Result::is_ok);
+    failed.extend(loaded.into_iter().filter_map(Result::err));
     failed.iter().for_each(|error| say(Priority::Error, &error.to_string()));
-    if failed.is_empty() { links.0.into_keys().collect() } else { Vec::new() }
+    (are_down || is_locked).then(|| links.0.into_keys().collect())
 }
 
 /// A mark that nobody guesses.

@@ -38,6 +38,8 @@ pub struct Held {
     pub digest: Option<String>,
     /// Why it is another one than was asked for.
     pub instead: Option<String>,
+    /// If so: does the strictest one hold, or nothing go anywhere? Else nobody can say.
+    pub closed: bool,
 }
 
 /// What was found.

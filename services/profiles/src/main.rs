@@ -13,9 +13,11 @@ use secai_profiles::config::{self, ConfigError, OPERATOR, Operator, PAGE, POLICY
 use secai_profiles::firewall::{Checked, Firewall, Held, PROGRAM};
 use secai_profiles::record::Recorder;
 use secai_profiles::serve::{self, ServeError, World};
-use secai_profiles::switch::{Machine, UnderWay};
+use secai_profiles::switch::{Machine, NoRules, UnderWay};
 use secai_profiles::watch::Watch;
 use secai_profiles::{person, units};
+use secai_verifier::network::profile::STRICTEST;
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -115,11 +117,13 @@ impl Serve {
         let watch = Watch::begin().map_err(Failure::Watch)?;
         let recorder = Recorder::start(&self.audit, Waits::default())?;
         let firewall = Firewall { program: self.firewall, words: self.firewall_word };
-        let mut device = Device { firewall, note: self.state.join("under-way.json"), operator: self.operator };
+        let digests = policy.iter().map(|meant| (meant.page.name.clone(), meant.digest.to_string())).collect();
+        let note = self.state.join("under-way.json");
+        let mut device = Device { firewall, digests, note, operator: self.operator };
         let readiness = Readiness::from_environment();
-        serve::run(&mut device, &policy, &page, &recorder, &watch, &listener, &shutdown, &readiness)?;
+        let ended = serve::run(&mut device, &policy, &page, &recorder, &watch, &listener, &shutdown, &readiness);
         recorder.flush(LAST_ENTRIES);
-        Ok(())
+        Ok(ended?)
     }
 
     fn socket(&self) -> Result<Listener, ListenError> {
@@ -138,22 +142,31 @@ impl Serve {
 /// This device.
 struct Device {
     firewall: Firewall,
+    /// Of the rules of each profile.
+    digests: BTreeMap<String, String>,
     note: PathBuf,
     operator: PathBuf,
 }
 
-/// A run of the firewall that came to what was asked, or why not.
-fn as_asked(run: Result<Held, impl std::fmt::Display>) -> Result<(), String> {
+/// A run of the firewall that came to what was asked, or why not; and under which digest, where it says.
+fn as_asked(run: Result<Held, impl std::fmt::Display>) -> Result<Option<String>, NoRules> {
     match run {
-        Ok(Held { instead: None, .. }) => Ok(()),
-        Ok(Held { instead: Some(why), .. }) => Err(why),
-        Err(error) => Err(error.to_string()),
+        Ok(Held { instead: None, digest, .. }) => Ok(digest),
+        Ok(Held { instead: Some(why), closed: true, .. }) => Err(NoRules::Stricter(why)),
+        Ok(Held { instead: Some(why), .. }) => Err(NoRules::Unknown(why)),
+        Err(error) => Err(NoRules::Unknown(error.to_string())),
     }
 }
 
 impl Machine for Device {
-    fn rules(&mut self, profile: &str) -> Result<(), String> {
-        as_asked(self.firewall.apply(profile))
+    fn rules(&mut self, profile: &str) -> Result<(), NoRules> {
+        let loaded = as_asked(self.firewall.apply(profile))?;
+        // What a person confirmed, and what the chain says, is what is in the kernel.
+        if loaded == self.digests.get(profile).cloned() {
+            return Ok(());
+        }
+        let why = format!("the rules that were loaded are not those of the page of {profile}");
+        Err(as_asked(self.firewall.apply(STRICTEST)).map_or_else(|error| error, |_| NoRules::Stricter(why)))
     }
 
     fn stop(&mut self, unit: &str) -> Result<(), String> {
@@ -182,8 +195,8 @@ impl World for Device {
         self.firewall.check().map_err(|error| error.to_string())
     }
 
-    fn link(&mut self) -> Result<(), String> {
-        as_asked(self.firewall.link())
+    fn link(&mut self) -> Result<(), NoRules> {
+        as_asked(self.firewall.link()).map(drop)
     }
 
     fn interrupted(&mut self) -> Option<UnderWay> {
@@ -231,7 +244,10 @@ mod tests {
         fs::write(&program, format!("#!/bin/sh\n{firewall}\n")).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         let firewall = Firewall { program, words: vec!["--word".to_owned()] };
-        Device { firewall, note: folder.join("state/under-way.json"), operator: folder.join("operator.yml") }
+        let digests =
+            BTreeMap::from([("research".to_owned(), "ab".to_owned()), (STRICTEST.to_owned(), "cd".to_owned())]);
+        let (note, operator) = (folder.join("state/under-way.json"), folder.join("operator.yml"));
+        Device { firewall, digests, note, operator }
     }
 
     #[test]
@@ -266,26 +282,36 @@ mod tests {
     #[test]
     fn the_firewalls_word_counts_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
-        let told = r#"echo '{"profile":"research","digest":null,"instead":null,"links":[]}'"#;
-        let instead = r#"echo '{"profile":"offline_private","digest":null,"instead":"it leaks"}'; exit 1"#;
+        use NoRules::{Stricter, Unknown};
+        let told = r#"echo '{"profile":"research","digest":"ab","instead":null,"closed":true,"links":[]}'"#;
+        let instead =
+            r#"echo '{"profile":"offline_private","digest":null,"instead":"it leaks","closed":true}'; exit 1"#;
+        let open = r#"echo '{"profile":null,"digest":null,"instead":"it leaks","closed":false}'; exit 1"#;
+        let other = r#"echo '{"profile":"research","digest":"ef","instead":null,"closed":true}'"#;
         let words = r#"test "$*" = "apply --profile research --json --word" && test -z "$HOME$CARGO" && "#;
         for (says, expected) in [
             (format!("{words}{told}"), Ok(())),
-            (instead.to_owned(), Err("it leaks")),
-            ("echo no nft here >&2; exit 2".to_owned(), Err("no nft here")),
-            ("echo research".to_owned(), Err("could not do it")),
-            (format!("{told}; echo more"), Err("could not do it")),
+            (instead.to_owned(), Err(Stricter("it leaks".into()))),
+            (open.to_owned(), Err(Unknown("it leaks".into()))),
+            (other.to_owned(), Err(Stricter("are not those of the page of research".into()))),
+            // It was to close then, and did not.
+            (format!("case $3 in research) {other};; *) {open};; esac"), Err(Unknown("it leaks".into()))),
+            ("echo no nft here >&2; exit 2".to_owned(), Err(Unknown("no nft here".into()))),
+            ("echo research".to_owned(), Err(Unknown("could not do it".into()))),
+            (format!("{told}; echo more"), Err(Unknown("could not do it".into()))),
         ] {
             let done = device(folder.path(), &says).rules("research");
             match (done, expected) {
                 (Ok(()), Ok(())) => {}
-                (Err(error), Err(why)) => assert!(error.contains(why), "{says}: {error}"),
+                (Err(Stricter(error)), Err(Stricter(why))) | (Err(Unknown(error)), Err(Unknown(why))) => {
+                    assert!(error.contains(&why), "{says}: {error}");
+                }
                 (done, _) => panic!("{says}: {done:?}"),
             }
         }
         let mut gone = device(folder.path(), "");
         gone.firewall.program = folder.path().join("none");
-        assert!(gone.link().unwrap_err().contains("cannot run"));
+        assert!(matches!(gone.link(), Err(Unknown(why)) if why.contains("cannot run")));
         assert!(gone.check().is_err());
     }
 }

@@ -57,6 +57,13 @@ impl Recorder {
         self.with(&mut client, |client| client.record(data, None)).map(drop)
     }
 
+    /// Of a request that was refused: where many entries wait already, what was done is worth more.
+    pub fn after_if_room<D: Data + Send + 'static>(&self, data: D) {
+        if self.waiting() < WAITING_MAX / 2 {
+            self.after(data);
+        }
+    }
+
     /// Of what has happened, or must happen in any case: recorded as soon as it can be.
     pub fn after<D: Data + Send + 'static>(&self, data: D) {
         let mut waiting = locked(&self.0.waiting);

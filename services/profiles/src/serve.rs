@@ -11,7 +11,7 @@ use crate::decide::Tokens;
 use crate::firewall::Checked;
 use crate::person::Typed;
 use crate::record::Recorder;
-use crate::switch::{Machine, UnderWay};
+use crate::switch::{Machine, NoRules, UnderWay};
 use crate::watch::Watch;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use secai_api::packet::from_packet;
@@ -59,8 +59,8 @@ pub trait World: Machine {
     /// Gives each link its chain.
     ///
     /// # Errors
-    /// They have none; the rules of the strictest profile hold, or none at all.
-    fn link(&mut self) -> Result<(), String>;
+    /// They have none.
+    fn link(&mut self) -> Result<(), NoRules>;
     /// What was under way when the service ended last.
     fn interrupted(&mut self) -> Option<UnderWay>;
     /// What the operator allows; read again each time.
@@ -78,6 +78,9 @@ pub enum ServeError {
     /// The kernel refused what the loop needs.
     #[error("cannot wait for requests")]
     Wait(#[source] std::io::Error),
+    /// Not even the strictest profile can be said to hold.
+    #[error("cannot close: {0}")]
+    NotClosed(String),
     /// The image has no strictest profile.
     #[error("there is no profile {STRICTEST}")]
     NoStrictest,
@@ -137,6 +140,8 @@ struct Server<'a> {
     lately: (u32, Duration),
     refused: HashMap<u32, (u32, Duration, u64)>,
     trouble: Option<String>,
+    /// Nobody says which rules hold: why.
+    lost: Option<String>,
 }
 
 /// Serves until asked to end. It begins with the strictest profile, whatever held before.
@@ -178,8 +183,10 @@ pub fn run(
         lately: (0, Duration::ZERO),
         refused: HashMap::new(),
         trouble: None,
+        lost: None,
     };
     server.begin()?;
+    server.known()?;
     readiness.ready();
     server.tell(readiness);
     let mut buffer = Buffer::new();
@@ -205,7 +212,7 @@ pub fn run(
         if is_ready(1) {
             readiness.stopping();
             server.end();
-            return Ok(());
+            return server.known();
         }
         if let Some(names) = watch.take() {
             server.changed_by.extend(names);
@@ -226,6 +233,7 @@ pub fn run(
         for (_, token) in asking {
             server.take(token, &mut buffer);
         }
+        server.known()?;
         server.tell(readiness);
     }
 }
@@ -241,6 +249,11 @@ impl Server<'_> {
 
     fn now(&self) -> Duration {
         self.world.now()
+    }
+
+    /// However this service ends, the strictest profile is loaded by somebody else: so it ends where it cannot.
+    fn known(&mut self) -> Result<(), ServeError> {
+        self.lost.take().map_or(Ok(()), |why| Err(ServeError::NotClosed(why)))
     }
 
     fn until_next(&self, readiness: &Readiness) -> Duration {

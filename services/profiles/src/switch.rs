@@ -9,8 +9,8 @@ pub trait Machine {
     /// Has the rules of a profile hold.
     ///
     /// # Errors
-    /// They do not; then those of the strictest do, or none at all. In words.
-    fn rules(&mut self, profile: &str) -> Result<(), String>;
+    /// They do not.
+    fn rules(&mut self, profile: &str) -> Result<(), NoRules>;
     /// Stops a unit, and waits until it has stopped. One that is not there has.
     ///
     /// # Errors
@@ -26,6 +26,17 @@ pub trait Machine {
     /// # Errors
     /// It is not written.
     fn remember(&mut self, under_way: Option<&UnderWay>) -> Result<(), String>;
+}
+
+/// Why the rules are not those that were asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoRules {
+    /// Those of the strictest profile hold, or such that let nothing through.
+    #[error("{0}")]
+    Stricter(String),
+    /// Nobody says which hold.
+    #[error("{0}; nobody says which rules hold")]
+    Unknown(String),
 }
 
 /// What stands on the disk during a change.
@@ -47,6 +58,8 @@ pub struct Ended {
     pub holds: String,
     /// What failed, and why: the first of it.
     pub failed: Option<(String, String)>,
+    /// Nobody says that it does hold: the service must end, and whoever comes after it closes.
+    pub unknown: bool,
 }
 
 /// Changes. What loosens and fails on the way ends in the strictest profile; what tightens goes on, whatever a unit does.
@@ -57,37 +70,42 @@ pub fn run(machine: &mut dyn Machine, from: &Profile, to: &Profile, strictest: &
         let under_way = UnderWay { from: from.name.clone(), step: step.to_string(), to: to.name.clone() };
         // A full disk keeps nobody from tightening.
         let done = match machine.remember(Some(&under_way)) {
-            Err(why) if opens => Err(why),
+            Err(why) if opens => Err(NoRules::Stricter(why)),
             _ => act(machine, &step),
         };
         let Err(why) = done else { continue };
         let rules = matches!(step, Step::Rules(_));
-        failed.get_or_insert((step.to_string(), why));
+        failed.get_or_insert((step.to_string(), why.to_string()));
         if opens || rules {
-            return Ended { holds: close(machine, strictest).holds, failed };
+            return Ended { failed, ..close(machine, strictest) };
         }
     }
     let _ = machine.remember(None);
-    Ended { holds: to.name.clone(), failed }
+    Ended { holds: to.name.clone(), failed, unknown: false }
 }
 
 /// Has the strictest profile hold, whatever fails on the way. Where not even its rules can be had nothing goes anywhere:
 /// that is no looser.
 pub fn close(machine: &mut dyn Machine, strictest: &Profile) -> Ended {
-    let mut failed = None;
+    let (mut failed, mut unknown) = (None, false);
     for step in steps(strictest, strictest) {
         if let Err(why) = act(machine, &step) {
-            failed.get_or_insert((step.to_string(), why));
+            unknown |= matches!(why, NoRules::Unknown(_));
+            failed.get_or_insert((step.to_string(), why.to_string()));
         }
     }
-    let _ = machine.remember(None);
-    Ended { holds: strictest.name.clone(), failed }
+    // What was under way stays noted, for whoever comes after.
+    if !unknown {
+        let _ = machine.remember(None);
+    }
+    Ended { holds: strictest.name.clone(), failed, unknown }
 }
 
-fn act(machine: &mut dyn Machine, step: &Step) -> Result<(), String> {
+fn act(machine: &mut dyn Machine, step: &Step) -> Result<(), NoRules> {
     match step {
         Step::Rules(profile) => machine.rules(profile),
-        Step::Stop(unit) => machine.stop(unit),
-        Step::Start(unit) => machine.start(unit),
+        // What becomes of a unit says nothing of the rules.
+        Step::Stop(unit) => machine.stop(unit).map_err(NoRules::Stricter),
+        Step::Start(unit) => machine.start(unit).map_err(NoRules::Stricter),
     }
 }

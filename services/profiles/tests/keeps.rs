@@ -6,6 +6,7 @@ mod device;
 use device::{Device, Keeps, Pty, Shared, apply, ask, holds, preview, receive, refused, send};
 use secai_api::profiles::{Reply, Why};
 use secai_profiles::firewall::Refused;
+use secai_profiles::serve::ServeError;
 use secai_profiles::switch::UnderWay;
 use secai_verifier::network::profile::STRICTEST;
 use std::thread::sleep;
@@ -268,4 +269,35 @@ fn an_hour_that_ends_while_somebody_is_asked_makes_the_question_old() {
     pty.type_in("research\n");
     assert_eq!(refused(&receive(&connection).0.answer), Some(Why::TokenOutdated));
     assert_eq!(device.state.get().rules, STRICTEST);
+}
+
+#[test]
+fn where_the_firewall_does_not_answer_the_service_ends_and_claims_nothing() {
+    let Some(mut device) = Device::start(Shared::new()) else { return };
+    assert!(holds(&device.change("full_lab"), "full_lab"));
+    let applied = device.state.until_entries("profile.applied", 2).len();
+    {
+        let mut state = device.state.get();
+        state.silent = true;
+        state.ahead += Duration::from_secs(3601);
+    }
+    let _wakes_it = device.connect();
+    let ended = device.ended();
+    assert!(matches!(&ended, Err(ServeError::NotClosed(why)) if why.contains("no answer")), "{ended:?}");
+    assert_eq!(device.state.get().rules, "full_lab", "nothing became of it");
+    device.state.until_entries("profile.failed", 1);
+    assert_eq!(device.state.of("profile.applied").len(), applied, "nobody says that it is closed");
+}
+
+#[test]
+fn who_closed_is_not_undone() {
+    let Some(device) = Device::start(Shared::new()) else { return };
+    assert!(holds(&device.change("research"), "research"));
+    device.state.get().rules = STRICTEST.into();
+    device.stir();
+    device.state.until_entries("profile.applied", 3);
+    assert_eq!((device.shown().profile.as_str(), device.shown().restored), (STRICTEST, 0));
+    assert!(device.state.get().running.is_empty(), "what may not run in it has ended");
+    let last = device.state.of("profile.requested").pop().unwrap();
+    assert_eq!((&last["by"], &last["to"]), (&"fault".into(), &STRICTEST.into()));
 }

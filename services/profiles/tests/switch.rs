@@ -3,7 +3,7 @@
 
 use secai_profiles::config::Policy;
 use secai_profiles::decide::{Step, loosens, steps};
-use secai_profiles::switch::{Machine, UnderWay, close, run};
+use secai_profiles::switch::{Machine, NoRules, UnderWay, close, run};
 use secai_verifier::network::profile::{Profile, STRICTEST};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -11,6 +11,8 @@ use std::path::Path;
 /// What goes wrong, at which step of the change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
+    /// From this act on nothing becomes of rules, and nobody says which hold.
+    Silent(usize),
     Nothing,
     /// This step fails, as often as it is tried.
     Step(usize),
@@ -46,7 +48,7 @@ impl Fake {
         Self { fault, failing, at: 0, rules, running, note: None, acts: Vec::new() }
     }
 
-    fn act(&mut self, step: Step, done: impl FnOnce(&mut Self)) -> Result<(), String> {
+    fn act(&mut self, step: Step, done: impl FnOnce(&mut Self)) -> Result<(), NoRules> {
         let at = self.at;
         self.at += 1;
         if self.fault == Fault::Power(at) {
@@ -54,12 +56,15 @@ impl Fake {
         }
         self.acts.push((step.clone(), self.note.clone()));
         let fails = self.failing.as_ref() == Some(&step) || matches!(self.fault, Fault::From(first) if at >= first);
+        if matches!((self.fault, &step), (Fault::Silent(first), Step::Rules(_)) if at >= first) {
+            return Err(NoRules::Unknown("no answer".into()));
+        }
         if fails {
             // The firewall's own promise: then the strictest rules hold, or none at all.
             if matches!(step, Step::Rules(_)) {
                 self.rules = STRICTEST.into();
             }
-            return Err("broken".into());
+            return Err(NoRules::Stricter("broken".into()));
         }
         done(self);
         Ok(())
@@ -67,7 +72,7 @@ impl Fake {
 }
 
 impl Machine for Fake {
-    fn rules(&mut self, profile: &str) -> Result<(), String> {
+    fn rules(&mut self, profile: &str) -> Result<(), NoRules> {
         self.act(Step::Rules(profile.into()), |it| it.rules = profile.into())
     }
 
@@ -75,12 +80,14 @@ impl Machine for Fake {
         self.act(Step::Stop(unit.into()), |it| {
             it.running.remove(unit);
         })
+        .map_err(|why| why.to_string())
     }
 
     fn start(&mut self, unit: &str) -> Result<(), String> {
         self.act(Step::Start(unit.into()), |it| {
             it.running.insert(unit.into());
         })
+        .map_err(|why| why.to_string())
     }
 
     fn remember(&mut self, under_way: Option<&UnderWay>) -> Result<(), String> {
@@ -205,4 +212,22 @@ fn a_full_disk_stops_what_loosens_and_nobody_who_tightens() {
             assert_eq!((&fake.rules, &fake.running), (&to.name, &to.units.on), "{what}");
         }
     });
+}
+
+#[test]
+fn where_nobody_says_which_rules_hold_nobody_says_that_they_are_closed() {
+    let mut seen = 0;
+    each(|from, to, strictest| {
+        for (at, _) in steps(from, to).iter().enumerate().filter(|(_, step)| matches!(step, Step::Rules(_))) {
+            let mut fake = Fake::new(from, to, Fault::Silent(at));
+            let ended = run(&mut fake, from, to, strictest);
+            assert!(ended.unknown && ended.failed.is_some(), "{} -> {}, {at}", from.name, to.name);
+            assert!(fake.note.is_some(), "what was under way is known to whoever comes after");
+            seen += 1;
+            // One that is silent once, and then closes.
+            let mut fake = Fake::new(from, to, Fault::Step(at));
+            assert!(!run(&mut fake, from, to, strictest).unknown);
+        }
+    });
+    assert!(seen >= 9, "{seen}");
 }

@@ -30,13 +30,16 @@ impl Server<'_> {
             self.recorder.after(ProfileInterrupted { from, step, to });
         }
         self.close(STRICTEST, &strictest);
-        self.applied("boot", STRICTEST);
+        if self.lost.is_none() {
+            self.applied("boot", STRICTEST);
+        }
         Ok(())
     }
 
     fn close(&mut self, from: &str, strictest: &Meant) {
-        let Ended { holds, failed } = close(self.world, &strictest.page);
+        let Ended { holds, failed, unknown } = close(self.world, &strictest.page);
         (self.holds, self.ends_at) = (holds, None);
+        self.lost = failed.as_ref().filter(|_| unknown).map(|(step, why)| format!("{step}: {why}"));
         self.trouble = failed.as_ref().map(|(step, why)| format!("{step}: {why}"));
         if let Some((step, why)) = failed {
             self.failed(from, STRICTEST, &step, &why);
@@ -79,6 +82,11 @@ impl Server<'_> {
         self.trouble = ended.failed.as_ref().map(|(step, why)| format!("{step}: {why}"));
         if let Some((step, why)) = &ended.failed {
             self.failed(&from.page.name, &to.page.name, step, why);
+        }
+        if ended.unknown {
+            let why = ended.failed.map_or_else(String::new, |(step, why)| format!("{step}: {why}"));
+            self.lost = Some(why.clone());
+            return Err((Why::Failed, format!("nobody says whether even {STRICTEST} holds ({why}): the service ends")));
         }
         if self.holds == to.page.name {
             self.applied(by.word, &from.page.name);
@@ -133,6 +141,12 @@ impl Server<'_> {
                 }
             }
             Ok(checked) if self.only_links_moved(&checked) => return,
+            // Whoever closed did so for a reason, the firewall itself among them: that is not undone.
+            Ok(checked) if checked.profile.as_deref() == Some(STRICTEST) && self.holds != STRICTEST => {
+                let by = By { word: "fault", uid: 0, terminal: String::new() };
+                let _ = self.change(STRICTEST, &by);
+                return;
+            }
             Ok(checked) => match checked.refusals.first() {
                 Some(refusal) => {
                     // Chains of links are made under the profile that the rules are of: that must be ours.
@@ -173,7 +187,7 @@ impl Server<'_> {
                 self.close(&holds, &strictest);
             }
             // Afterwards: the entry says which profile holds now.
-            self.failed(&holds, &holds, "rules", &why);
+            self.failed(&holds, &holds, "rules", &why.to_string());
         }
     }
 

@@ -156,6 +156,7 @@ impl Server<'_> {
         let asker = of.connection.as_fd().try_clone_to_owned().map_err(|error| (Why::Failed, error.to_string()))?;
         self.asked += 1;
         let number = self.asked;
+        let until = self.now() + TYPING_LASTS + ANSWER_LATE_MAX;
         let text = self.question(&meant);
         let (word, tell) = (to.to_owned(), self.answers.0.clone());
         let wake = self.wake.try_clone().map_err(|error| (Why::Failed, error.to_string()))?;
@@ -168,7 +169,6 @@ impl Server<'_> {
         });
         waiting.map_err(|error| (Why::Failed, error.to_string()))?;
         let (from, to) = (self.holds.clone(), to.to_owned());
-        let until = self.now() + TYPING_LASTS + ANSWER_LATE_MAX;
         self.asking = Some(Asking { client, id, from, to, uid, name, terminal, number, until });
         Ok(())
     }
@@ -285,7 +285,7 @@ impl Server<'_> {
         *count += 1;
         let to: String = to.chars().filter(|it| !it.is_control()).take(REASON_CHARS_MAX).collect();
         let entry = ProfileRefused { reason: why.word(), to, uid: uid.into(), unnamed: std::mem::take(unnamed) };
-        self.recorder.after(entry);
+        self.recorder.after_if_room(entry);
     }
 
     pub(super) fn refuse(&mut self, token: u64, id: u64, why: Why, message: &str) {

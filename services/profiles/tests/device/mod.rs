@@ -18,7 +18,7 @@ use secai_profiles::config::{Operator, Policy, page};
 use secai_profiles::firewall::{Checked, Refused};
 use secai_profiles::record::Recorder;
 use secai_profiles::serve::{ServeError, World, run};
-use secai_profiles::switch::{Machine, UnderWay};
+use secai_profiles::switch::{Machine, NoRules, UnderWay};
 use secai_profiles::watch::Watch;
 use secai_verifier::files::load_profiles;
 use secai_verifier::network::bind::{bind, shipped};
@@ -60,6 +60,8 @@ pub struct State {
     /// What a check says is wrong besides.
     pub refusals: Vec<Refused>,
     pub links: String,
+    /// The firewall does not answer, and does nothing.
+    pub silent: bool,
     pub running: BTreeSet<String>,
     /// Steps that fail.
     pub fails: BTreeSet<String>,
@@ -94,6 +96,7 @@ impl Shared {
             foreign: None,
             ahead: Duration::ZERO,
             looks: 0,
+            silent: false,
         })))
     }
 
@@ -150,7 +153,10 @@ struct Fake {
 }
 
 impl Machine for Fake {
-    fn rules(&mut self, profile: &str) -> Result<(), String> {
+    fn rules(&mut self, profile: &str) -> Result<(), NoRules> {
+        if self.state.get().silent {
+            return Err(NoRules::Unknown("no answer".into()));
+        }
         let name = profile.to_owned();
         let done = self.state.step(format!("rules {profile}"), |it| {
             it.rules = name;
@@ -160,7 +166,7 @@ impl Machine for Fake {
         if done.is_err() {
             self.state.get().rules = STRICTEST.into();
         }
-        done
+        done.map_err(NoRules::Stricter)
     }
 
     fn stop(&mut self, unit: &str) -> Result<(), String> {
@@ -203,8 +209,8 @@ impl World for Fake {
         })
     }
 
-    fn link(&mut self) -> Result<(), String> {
-        self.state.step("link".into(), |it| it.refusals.clear())
+    fn link(&mut self) -> Result<(), NoRules> {
+        self.state.step("link".into(), |it| it.refusals.clear()).map_err(NoRules::Stricter)
     }
 
     fn interrupted(&mut self) -> Option<UnderWay> {
@@ -330,6 +336,11 @@ impl Device {
     }
 
     /// Asks it to end.
+    /// Waits until it ends by itself.
+    pub fn ended(&mut self) -> Result<(), ServeError> {
+        self.server.take().unwrap().join().unwrap()
+    }
+
     pub fn end(&mut self) -> Result<(), ServeError> {
         rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).unwrap();
         let ended = self.server.take().unwrap().join().unwrap();
