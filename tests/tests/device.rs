@@ -51,6 +51,31 @@ fn plan_and_bill_of_materials_record_the_pack() {
     for path in ["/usr/lib/secure-ai/services/audit.yml", "/usr/lib/systemd/system/secure-ai-witness.timer"] {
         assert!(matches!(files[path].0, OwnerKind::Pack { .. }), "{path}: {:?}", files[path].0);
     }
+    // Nothing in it asks for names, the time, news or updates by itself; and if a package ever brings it, this says so.
+    for unit in [
+        "systemd-resolved.service",
+        "systemd-timesyncd.service",
+        "avahi-daemon.service",
+        "avahi-daemon.socket",
+        "nscd.service",
+        "apt-daily.timer",
+        "apt-daily-upgrade.timer",
+        "motd-news.timer",
+        "fwupd-refresh.timer",
+        "chrony.service",
+        "ntpsec.service",
+    ] {
+        assert!(!files.contains_key(&*format!("/usr/lib/systemd/system/{unit}")), "{unit} is to be masked");
+    }
+    assert!(
+        files.contains_key("/usr/lib/systemd/system/systemd-networkd.service"),
+        "names are as they are in the image"
+    );
+    for unit in ["systemd-networkd.socket", "systemd-networkd-wait-online.service", "systemd-network-generator.service"]
+    {
+        let masked = Content::Symlink("/dev/null".into());
+        assert_eq!(files[&*format!("/usr/etc/systemd/system/{unit}")].1, &masked, "{unit}");
+    }
     // Units that the pages name are enabled: by links, made while composing.
     let link = "/usr/etc/systemd/system/sockets.target.wants/secure-ai-audit.socket";
     let target = Content::Symlink("/usr/lib/systemd/system/secure-ai-audit.socket".into());

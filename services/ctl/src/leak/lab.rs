@@ -21,6 +21,9 @@ pub const LINK: &str = "leak0";
 pub const FAR_LINK: &str = "far0";
 /// What is still on its way when the last vector was tried; and a link that is up asks for routers after a second.
 const SETTLE: Duration = Duration::from_millis(1500);
+/// How often a vector is tried again that finds its link's name or place taken, and how long after.
+const BUSY_TRIES: u32 = 20;
+const BUSY_PAUSE: Duration = Duration::from_millis(100);
 /// Larger than any frame on this link.
 const FRAME_BYTES_MAX: usize = 4096;
 
@@ -243,7 +246,17 @@ fn fire(vector: &Vector, number: u16, far: i32) -> Result<Option<io::Error>, Lab
     let tried = thread::scope(|scope| {
         let try_it = || -> Result<io::Result<()>, io::Error> {
             become_user(vector)?;
-            Ok((vector.fire)(Shot { number, link, far }))
+            let mut tried = (vector.fire)(Shot { number, link, far });
+            // The kernel may not be done yet with removing what another vector made.
+            for _ in 0..BUSY_TRIES {
+                let is_busy = |error: &io::Error| error.to_string().contains("resource busy");
+                if !tried.as_ref().is_err_and(is_busy) {
+                    break;
+                }
+                thread::sleep(BUSY_PAUSE);
+                tried = (vector.fire)(Shot { number, link, far });
+            }
+            Ok(tried)
         };
         scope.spawn(try_it).join()
     });
