@@ -11,7 +11,7 @@ use secai_audit::serve::{self, ServeError};
 use secai_audit::systemd::Systemd;
 use secai_audit::witness::{self, Seen, WitnessError};
 use secai_audit::writer::{OWN_NAME, WriteError};
-use secai_daemon::listen::{ListenError, Listener, Passed, bind_without_systemd};
+use secai_daemon::listen::{ListenError, one_socket};
 use secai_daemon::readiness::Readiness;
 use secai_daemon::report::{Hint, Priority, fail, say};
 use secai_daemon::sandbox::{Sandbox, SandboxError};
@@ -185,7 +185,7 @@ fn main() -> ExitCode {
 
 impl Serve {
     fn run(self) -> Result<ExitCode, Failure> {
-        let listener = self.socket()?;
+        let listener = one_socket(SOCKET_UNIT, self.listen_without_systemd.as_deref())?;
         let services = config::read(&self.pages)?;
         let shutdown = Shutdown::on_signals()?;
         let (writer, found) = open(&Places { state: self.state.clone(), keys: self.keys.clone() })?;
@@ -206,18 +206,6 @@ impl Serve {
         // It says itself when it starts and stops.
         let others = services.pages().iter().filter(|page| page.name != OWN_NAME);
         Systemd::listen(others.map(|page| page.unit.clone()).collect()).map(Some).map_err(Failure::Systemd)
-    }
-
-    fn socket(&self) -> Result<Listener, ListenError> {
-        match &self.listen_without_systemd {
-            Some(path) => bind_without_systemd(path),
-            None => {
-                let mut passed = Passed::take()?;
-                let listener = passed.packets(SOCKET_UNIT)?;
-                passed.none_left()?;
-                Ok(listener)
-            }
-        }
     }
 }
 

@@ -209,6 +209,20 @@ impl Listener {
     }
 }
 
+/// The one socket of a service: of this unit, and nothing else is passed; or, for tests and development, at a path.
+///
+/// # Errors
+/// [`ListenError`].
+pub fn one_socket(unit: &str, without_systemd: Option<&Path>) -> Result<Listener, ListenError> {
+    if let Some(path) = without_systemd {
+        return bind_without_systemd(path);
+    }
+    let mut passed = Passed::take()?;
+    let listener = passed.packets(unit)?;
+    passed.none_left()?;
+    Ok(listener)
+}
+
 /// Opens a `SOCK_SEQPACKET` socket at `path`, for tests and development: on a device systemd does, so that a service
 /// needs no right to make one and no request is lost while it restarts. Everybody may connect: who may ask what is
 /// decided from [`crate::peer`].

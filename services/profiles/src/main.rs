@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand};
 use rustix::fs::{Mode, OFlags, fsync, open, rename, unlink};
 use rustix::time::{ClockId, clock_gettime};
 use secai_daemon::audit::Waits;
-use secai_daemon::listen::{ListenError, Listener, Passed, bind_without_systemd};
+use secai_daemon::listen::{ListenError, one_socket};
 use secai_daemon::peer::Peer;
 use secai_daemon::readiness::Readiness;
 use secai_daemon::report::{Hint, fail};
@@ -110,7 +110,7 @@ fn main() -> ExitCode {
 
 impl Serve {
     fn run(self) -> Result<(), Failure> {
-        let listener = self.socket()?;
+        let listener = one_socket(SOCKET_UNIT, self.listen_without_systemd.as_deref())?;
         let policy = Policy::read(&self.policy)?;
         let page = config::page(&self.page)?;
         let shutdown = Shutdown::on_signals()?;
@@ -124,18 +124,6 @@ impl Serve {
         let ended = serve::run(&mut device, &policy, &page, &recorder, &watch, &listener, &shutdown, &readiness);
         recorder.flush(LAST_ENTRIES);
         Ok(ended?)
-    }
-
-    fn socket(&self) -> Result<Listener, ListenError> {
-        match &self.listen_without_systemd {
-            Some(path) => bind_without_systemd(path),
-            None => {
-                let mut passed = Passed::take()?;
-                let listener = passed.packets(SOCKET_UNIT)?;
-                passed.none_left()?;
-                Ok(listener)
-            }
-        }
     }
 }
 

@@ -335,8 +335,8 @@ fn unmarked(ruleset: &str) -> String {
     }
 }
 
-/// The same where somebody else has changed the rules, and nobody can tell what is in them: of each number that looks like
-/// a mark only the beginning stays.
+/// The same where somebody else has changed the rules, and nobody can tell what is in them: each number that looks like a
+/// mark is another one.
 fn without_marks(ruleset: &str) -> String {
     let mut parts = ruleset.split("0x");
     let mut text = parts.next().unwrap_or_default().to_owned();
