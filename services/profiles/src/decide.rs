@@ -198,10 +198,6 @@ pub fn person(
     terminal: Terminal,
     named: u64,
 ) -> Result<String, &'static str> {
-    let of_the_device = |name: &str| {
-        let number = ["ttyS", "ttyAMA", "hvc", "tty"].iter().find_map(|prefix| name.strip_prefix(prefix));
-        number.is_some_and(|it| !it.is_empty() && it.len() <= 3 && it.bytes().all(|it| it.is_ascii_digit()))
-    };
     if session.remote {
         return Err("the session is over a network");
     }
@@ -217,11 +213,21 @@ pub fn person(
     if uid != session.uid && uid != 0 {
         return Err("the session is another user's");
     }
-    if !of_the_device(&session.terminal) {
-        return Err("the session's terminal is not one of the device's own");
+    in_front(process, terminal, &session.terminal, named)?;
+    Ok(session.terminal.clone())
+}
+
+/// Does whoever asks sit at this terminal, of this name and number, in front? What the kernel alone knows of a person.
+///
+/// # Errors
+/// Why not, in words.
+pub fn in_front(process: &Process, terminal: Terminal, name: &str, named: u64) -> Result<(), &'static str> {
+    let number = ["ttyS", "ttyAMA", "hvc", "tty"].iter().find_map(|prefix| name.strip_prefix(prefix));
+    if !number.is_some_and(|it| !it.is_empty() && it.len() <= 3 && it.bytes().all(|it| it.is_ascii_digit())) {
+        return Err("the terminal is not one of the device's own");
     }
     if process.terminal == 0 || process.terminal != named {
-        return Err("the process is not at the session's terminal");
+        return Err("the process is not at that terminal");
     }
     if process.group != process.foreground {
         return Err("the process is in the background");
@@ -229,5 +235,5 @@ pub fn person(
     if !terminal.usable || terminal.number != named {
         return Err("the descriptor beside the request is not that terminal");
     }
-    Ok(session.terminal.clone())
+    Ok(())
 }

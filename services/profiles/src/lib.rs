@@ -12,6 +12,7 @@ pub mod config;
 pub mod decide;
 pub mod firewall;
 pub mod person;
+pub mod question;
 pub mod record;
 pub mod serve;
 pub mod switch;

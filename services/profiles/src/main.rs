@@ -3,6 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 use rustix::fs::{Mode, OFlags, fsync, open, rename, unlink};
 use rustix::time::{ClockId, clock_gettime};
+use secai_api::profiles::TYPING_LASTS;
 use secai_daemon::audit::Waits;
 use secai_daemon::listen::{ListenError, one_socket};
 use secai_daemon::peer::Peer;
@@ -11,15 +12,16 @@ use secai_daemon::report::{Hint, fail};
 use secai_daemon::shutdown::Shutdown;
 use secai_profiles::config::{self, ConfigError, OPERATOR, Operator, PAGE, POLICY, Policy};
 use secai_profiles::firewall::{Checked, Firewall, Held, PROGRAM};
+use secai_profiles::question::Question;
 use secai_profiles::record::Recorder;
 use secai_profiles::serve::{self, ServeError, World};
 use secai_profiles::switch::{Machine, NoRules, UnderWay};
 use secai_profiles::watch::Watch;
-use secai_profiles::{person, units};
+use secai_profiles::{person, question, units};
 use secai_verifier::network::profile::STRICTEST;
 use std::collections::BTreeMap;
-use std::io::Write as _;
-use std::os::fd::OwnedFd;
+use std::io::{self, Write as _};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -28,6 +30,8 @@ use std::time::Duration;
 const SOCKET_UNIT: &str = "secure-ai-profiles.socket";
 /// What waits for the audit daemon when the service ends.
 const LAST_ENTRIES: Duration = Duration::from_secs(5);
+/// This program, by the kernel's word: nobody else's has its name.
+const OURSELVES: &str = "/proc/self/exe";
 /// A note of a few words.
 const NOTE_BYTES_MAX: u64 = 4096;
 
@@ -47,6 +51,19 @@ enum Verb {
         after_help = "Example:\n  secai-profiles serve --policy manifests/policy --page manifests/services/profiles.yml --state /tmp/p --listen-without-systemd /tmp/p/sock"
     )]
     Serve(Serve),
+    /// Ask at the terminal on standard input for a word, as long as whoever is at standard output is connected
+    #[command(hide = true)]
+    Ask(Ask),
+}
+
+/// What `serve` starts for each question.
+#[derive(Args)]
+struct Ask {
+    /// What must be typed
+    #[arg(long)]
+    word: String,
+    /// What is said before
+    text: String,
 }
 
 #[derive(Args)]
@@ -84,9 +101,9 @@ enum Failure {
     #[error("cannot read the profiles")]
     Config(#[from] ConfigError),
     #[error("cannot hear from the kernel what changes")]
-    Watch(#[source] std::io::Error),
+    Watch(#[source] io::Error),
     #[error("cannot watch for signals, or start a thread")]
-    Kernel(#[from] std::io::Error),
+    Kernel(#[from] io::Error),
     #[error(transparent)]
     Serve(#[from] ServeError),
 }
@@ -101,10 +118,9 @@ impl Hint for Failure {
 }
 
 fn main() -> ExitCode {
-    let Verb::Serve(words) = Arguments::parse().verb;
-    match words.run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => fail(&failure),
+    match Arguments::parse().verb {
+        Verb::Serve(words) => words.run().map_or_else(|failure| fail(&failure), |()| ExitCode::SUCCESS),
+        Verb::Ask(Ask { word, text }) => question::ask(io::stdin(), io::stdout(), &text, &word, TYPING_LASTS).code(),
     }
 }
 
@@ -175,6 +191,14 @@ impl World for Device {
         person::at_the_device(peer, terminal)
     }
 
+    fn in_front(&mut self, peer: &Peer, terminal: Option<&OwnedFd>) -> Result<String, String> {
+        person::at_a_terminal(peer, terminal)
+    }
+
+    fn question(&mut self, terminal: OwnedFd, asker: BorrowedFd<'_>, text: &str, word: &str) -> io::Result<Question> {
+        Question::begin(Path::new(OURSELVES), terminal, asker, text, word)
+    }
+
     fn has(&mut self, unit: &str) -> Result<bool, String> {
         units::look(unit).map(|seen| seen.there).map_err(|error| error.to_string())
     }
@@ -203,7 +227,7 @@ impl World for Device {
 }
 
 /// Whole on the disk, or as it was.
-fn remember(note: &Path, under_way: Option<&UnderWay>) -> std::io::Result<()> {
+fn remember(note: &Path, under_way: Option<&UnderWay>) -> io::Result<()> {
     let Some(under_way) = under_way else {
         return match unlink(note) {
             Err(errno) if errno != rustix::io::Errno::NOENT => Err(errno.into()),

@@ -1,13 +1,12 @@
-//! Who asks, on the word of the kernel and of logind; and the name of the profile, typed at the terminal that is his.
+//! Who asks, on the word of the kernel and of logind.
 
-use crate::decide::{Process, Session, Terminal, person};
+use crate::decide::{Process, Session, Terminal, in_front, person};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, major, makedev, minor};
-use rustix::termios::{QueueSelector, isatty, tcflush};
+use rustix::termios::isatty;
 use secai_daemon::peer::Peer;
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
 use zbus::{Connection, OwnedObjectPath, OwnedVariant};
 
 const LOGIND: &str = "org.freedesktop.login1";
@@ -15,29 +14,50 @@ const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 const SESSION: &str = "org.freedesktop.login1.Session";
 /// logind answers at once.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
-/// What a terminal that can take anything takes without waiting.
-const AT_ONCE_BYTES: usize = 128;
-/// Longer than any name of a profile that somebody types, with corrections.
-const LINE_BYTES_MAX: usize = 256;
-
 /// The name of his terminal, where whoever asks is a person at this device's own.
 ///
 /// # Errors
 /// Why he is not, in words.
 pub fn at_the_device(peer: &Peer, terminal: Option<&OwnedFd>) -> Result<String, String> {
+    seen(peer, terminal, |pid, process, terminal| {
+        let session =
+            zbus::block_on(session(pid)).map_err(|error| format!("logind knows no session of it: {error}"))?;
+        // 0 is no terminal, and none that anybody sits at.
+        let named = number_of(&session.terminal).unwrap_or(0);
+        Ok(person(peer.uid, process, &session, terminal, named)?)
+    })
+}
+
+/// The same by the kernel alone: whose session it is nobody says. Enough for a change that opens nothing, which must not
+/// depend on logind and a bus.
+///
+/// # Errors
+/// Why nobody sits there, in words.
+pub fn at_a_terminal(peer: &Peer, terminal: Option<&OwnedFd>) -> Result<String, String> {
+    seen(peer, terminal, |_, process, terminal| {
+        let name = name_of(terminal.number).unwrap_or_default();
+        in_front(process, terminal, &name, terminal.number)?;
+        Ok(name)
+    })
+}
+
+/// Looks at the process that asks, and at the descriptor beside its request.
+fn seen(
+    peer: &Peer,
+    terminal: Option<&OwnedFd>,
+    judge: impl FnOnce(u32, &Process, Terminal) -> Result<String, String>,
+) -> Result<String, String> {
     let terminal = terminal.ok_or("no terminal came beside the request")?;
     let pidfd = peer.pidfd.as_ref().ok_or("the process that asks has ended")?;
     let pid = pid_of(pidfd).ok_or("the process that asks has ended")?;
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).map_err(|_| "the process that asks has ended")?;
     let process = Process::parse(&stat).ok_or("the kernel says nothing of the process that asks")?;
-    let session = zbus::block_on(session(pid)).map_err(|error| format!("logind knows no session of it: {error}"))?;
+    let judged = judge(pid, &process, described(terminal));
     // The number may have become another process's meanwhile: not while this one lives.
     if has_ended(pidfd) {
         return Err("the process that asks has ended".to_owned());
     }
-    // 0 is no terminal, and none that anybody sits at.
-    let named = number_of(&session.terminal).unwrap_or(0);
-    Ok(person(peer.uid, &process, &session, described(terminal), named)?)
+    judged
 }
 
 fn pid_of(pidfd: &OwnedFd) -> Option<u32> {
@@ -60,6 +80,14 @@ fn number_of(name: &str) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/sys/class/tty/{name}/dev")).ok()?;
     let (major, minor) = text.trim_end().split_once(':')?;
     Some(number(makedev(major.parse().ok()?, minor.parse().ok()?)))
+}
+
+/// The name of the terminal of this number, if the kernel knows it under the same.
+fn name_of(number: u64) -> Option<String> {
+    let (major, minor) = ((number >> 8) & 0xfff, (number & 0xff) | ((number >> 12) & 0xfff00));
+    let device = std::fs::read_link(format!("/sys/dev/char/{major}:{minor}")).ok()?;
+    let name = device.file_name()?.to_str()?.to_owned();
+    (number_of(&name) == Some(number)).then_some(name)
 }
 
 /// As the kernel packs it: the low byte of the minor number, the major number, the rest of the minor number.
@@ -97,224 +125,11 @@ async fn get(bus: &Connection, path: &str, name: &str) -> zbus::Result<OwnedVari
     bus.call_method(Some(LOGIND), path, Some(PROPERTIES), "Get", &(SESSION, name)).await?.body().deserialize()
 }
 
-/// What somebody typed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Typed {
-    /// The word that was asked for.
-    TheWord,
-    /// Something else.
-    Another,
-    /// Nothing, for too long; or the terminal went away.
-    Nothing,
-    /// Whoever asked went away first.
-    Gone,
-}
-
-/// Says something at a terminal, and waits for a word to be typed there, as long as whoever asks is connected. What was
-/// typed before counts for nothing.
-pub fn ask(terminal: impl AsFd, asker: impl AsFd, text: &str, word: &str, within: Duration) -> Typed {
-    let typed = asked(&terminal, asker, text, word, within).unwrap_or(Typed::Nothing);
-    let told = match typed {
-        Typed::TheWord => return typed,
-        Typed::Another => "",
-        Typed::Nothing => "\nNothing was typed; nothing is changed.\n",
-        Typed::Gone => "\nWhoever asked has gone; nothing is changed.\n",
-    };
-    // What is left of the line is no command for whoever reads here next; what is typed once this is told is.
-    let _ = tcflush(&terminal, QueueSelector::IFlush);
-    let _ = write_all(&terminal, told.as_bytes(), Instant::now());
-    typed
-}
-
-fn asked(terminal: impl AsFd, asker: impl AsFd, text: &str, word: &str, within: Duration) -> io::Result<Typed> {
-    let until = Instant::now() + within;
-    tcflush(&terminal, QueueSelector::IFlush)?;
-    write_all(&terminal, text.as_bytes(), until)?;
-    let mut line = Vec::new();
-    loop {
-        let mut both = [PollFd::new(&asker, PollFlags::RDHUP), PollFd::new(&terminal, PollFlags::IN)];
-        match poll(&mut both, Some(&left_until(until))) {
-            Ok(0) => return Ok(Typed::Nothing),
-            Ok(_) if both.first().is_some_and(|asker| !asker.revents().is_empty()) => return Ok(Typed::Gone),
-            Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => continue,
-            Err(errno) => return Err(errno.into()),
-        }
-        let mut part = [0; LINE_BYTES_MAX];
-        let read = rustix::io::read(&terminal, &mut part)?;
-        let part = part.get(..read).unwrap_or_default();
-        if part.is_empty() {
-            return Ok(Typed::Nothing);
-        }
-        line.extend_from_slice(part);
-        let end = line.iter().position(|byte| [b'\n', b'\r'].contains(byte));
-        if let Some(typed) = end.and_then(|end| line.get(..end)) {
-            return Ok(if typed.trim_ascii() == word.as_bytes() { Typed::TheWord } else { Typed::Another });
-        }
-        if line.len() > LINE_BYTES_MAX {
-            return Ok(Typed::Another);
-        }
-    }
-}
-
-fn left_until(until: Instant) -> Timespec {
-    let left = until.saturating_duration_since(Instant::now());
-    Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() }
-}
-
-/// A terminal that was halted (Ctrl-S) takes nothing: who asks there may not keep this thread for ever.
-fn write_all(terminal: impl AsFd, mut text: &[u8], until: Instant) -> io::Result<()> {
-    while !text.is_empty() {
-        if poll(&mut [PollFd::new(&terminal, PollFlags::OUT)], Some(&left_until(until)))? == 0 {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        match rustix::io::write(&terminal, text.get(..AT_ONCE_BYTES).unwrap_or(text)) {
-            Ok(written) => text = text.get(written..).unwrap_or_default(),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
-    use rustix::termios::{Action, LocalModes, OptionalActions, tcflow, tcgetattr, tcsetattr};
+    use crate::question::tests::pty;
     use secai_daemon::packet::Connection;
-    use std::thread::{scope, sleep};
-
-    /// The keyboard and screen, and the terminal.
-    fn pty() -> (OwnedFd, OwnedFd) {
-        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
-        let keyboard = openpt(flags).unwrap();
-        grantpt(&keyboard).unwrap();
-        unlockpt(&keyboard).unwrap();
-        let terminal = ioctl_tiocgptpeer(&keyboard, flags).unwrap();
-        (keyboard, terminal)
-    }
-
-    const LONG: Duration = Duration::from_secs(20);
-    const QUESTION: &str = "Type research to confirm: ";
-
-    fn until_question(keyboard: &OwnedFd) {
-        let mut screen = Vec::new();
-        while !String::from_utf8_lossy(&screen).contains(QUESTION) {
-            let mut part = [0; 512];
-            let read = rustix::io::read(keyboard, &mut part).unwrap();
-            screen.extend_from_slice(&part[..read]);
-        }
-    }
-
-    fn typed(before: &str, raw: bool, keys: &[&str]) -> Typed {
-        let (keyboard, terminal) = pty();
-        let (asker, _caller) = Connection::pair().unwrap();
-        if raw {
-            let mut modes = tcgetattr(&terminal).unwrap();
-            modes.make_raw();
-            tcsetattr(&terminal, OptionalActions::Now, &modes).unwrap();
-        }
-        rustix::io::write(&keyboard, before.as_bytes()).unwrap();
-        scope(|scope| {
-            let asked = scope.spawn(|| ask(&terminal, &asker, QUESTION, "research", LONG));
-            until_question(&keyboard);
-            for part in keys {
-                rustix::io::write(&keyboard, part.as_bytes()).unwrap();
-                sleep(Duration::from_millis(5));
-            }
-            asked.join().unwrap()
-        })
-    }
-
-    #[test]
-    fn only_the_word_typed_after_the_question_counts() {
-        let long = "x".repeat(300) + "\n";
-        let padded = " ".repeat(600) + "research\n";
-        let cases: [(&str, bool, &[&str], Typed); 14] = [
-            ("", false, &["research\n"], Typed::TheWord),
-            ("", false, &["rese", "arch", "\n"], Typed::TheWord),
-            ("", false, &["  research \n"], Typed::TheWord),
-            // The terminal itself corrects.
-            ("", false, &["resx\u{7f}earch\n"], Typed::TheWord),
-            ("", false, &["no\u{15}research\n"], Typed::TheWord),
-            // Somebody who has made it raw ends the line himself.
-            ("", true, &["rese", "arch", "\r"], Typed::TheWord),
-            ("", true, &["resx\u{7f}earch\r"], Typed::Another),
-            ("", false, &["research x\n"], Typed::Another),
-            ("", false, &["\n", "research\n"], Typed::Another),
-            ("", false, &["full_lab\n"], Typed::Another),
-            ("", false, &[&long], Typed::Another),
-            ("", false, &[&padded], Typed::Another),
-            // Typed before: nothing. The half of it before, neither.
-            ("research\n", false, &["\n"], Typed::Another),
-            ("rese", false, &["arch\n"], Typed::Another),
-        ];
-        for (before, raw, keys, expected) in cases {
-            assert_eq!(typed(before, raw, keys), expected, "{before:?} {raw} {keys:?}");
-        }
-    }
-
-    fn reads_next(terminal: &OwnedFd) -> bool {
-        let soon = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
-        poll(&mut [PollFd::new(terminal, PollFlags::IN)], Some(&soon)).unwrap() > 0
-    }
-
-    #[test]
-    fn time_ends_it_on_a_halted_terminal_too_and_nothing_is_left_for_the_shell() {
-        let (asker, _caller) = Connection::pair().unwrap();
-        let short = Duration::from_millis(150);
-        let (_keyboard, terminal) = pty();
-        let began = Instant::now();
-        assert_eq!(ask(&terminal, &asker, QUESTION, "research", short), Typed::Nothing);
-        assert!(began.elapsed() >= short && began.elapsed() < LONG);
-        // Ctrl-S.
-        tcflow(&terminal, Action::OOff).unwrap();
-        let began = Instant::now();
-        assert_eq!(ask(&terminal, &asker, QUESTION, "research", short), Typed::Nothing);
-        assert!(began.elapsed() < LONG, "a halted terminal");
-        tcflow(&terminal, Action::OOn).unwrap();
-        // What was left of a line is not the shell's.
-        let (keyboard, terminal) = pty();
-        let mut modes = tcgetattr(&terminal).unwrap();
-        modes.local_modes.remove(LocalModes::ICANON);
-        tcsetattr(&terminal, OptionalActions::Now, &modes).unwrap();
-        scope(|scope| {
-            let asked = scope.spawn(|| ask(&terminal, &asker, QUESTION, "research", LONG));
-            until_question(&keyboard);
-            rustix::io::write(&keyboard, &[b'x'; 600]).unwrap();
-            assert_eq!(asked.join().unwrap(), Typed::Another);
-        });
-        assert!(!reads_next(&terminal));
-        rustix::io::write(&keyboard, b"x").unwrap();
-        assert!(reads_next(&terminal), "the control");
-    }
-
-    #[test]
-    fn it_ends_when_the_terminal_or_whoever_asks_goes_away() {
-        let (keyboard, terminal) = pty();
-        let (asker, caller) = Connection::pair().unwrap();
-        scope(|scope| {
-            let asked = scope.spawn(|| ask(&terminal, &asker, QUESTION, "research", LONG));
-            until_question(&keyboard);
-            drop(caller);
-            assert_eq!(asked.join().unwrap(), Typed::Gone);
-        });
-        // Even where the word is there already.
-        let raced = scope(|scope| {
-            let asked = scope.spawn(|| ask(&terminal, &asker, QUESTION, "research", LONG));
-            rustix::io::write(&keyboard, b"research\n").unwrap();
-            asked.join().unwrap()
-        });
-        assert_eq!(raced, Typed::Gone);
-        let (asker, _caller) = Connection::pair().unwrap();
-        scope(|scope| {
-            let asked = scope.spawn(|| ask(&terminal, &asker, QUESTION, "research", LONG));
-            until_question(&keyboard);
-            drop(keyboard);
-            assert_eq!(asked.join().unwrap(), Typed::Nothing);
-        });
-    }
 
     #[test]
     fn a_terminal_is_known_by_its_number() {
@@ -335,6 +150,10 @@ mod tests {
             assert_eq!(number(rustix::fs::makedev(major, minor)), expected);
         }
         assert_eq!(number_of("tty"), Some(0x500), "as the kernel names it");
+        assert_eq!(name_of(0x500).as_deref(), Some("tty"));
+        for other in [0, 0x103, number(stat.st_rdev)] {
+            assert_eq!(name_of(other), None, "no terminal of the device: {other:#x}");
+        }
         let slash = name.strip_prefix("/dev/").unwrap();
         for bad in ["", slash, "..", "../tty", "null", "no-such-terminal"] {
             assert_eq!(number_of(bad), None, "{bad}");
@@ -351,6 +170,9 @@ mod tests {
         let why = at_the_device(&peer, Some(&terminal)).unwrap_err();
         assert!(why.contains("logind") || why.contains("session"), "{why}");
         assert_eq!(at_the_device(&peer, None).unwrap_err(), "no terminal came beside the request");
+        assert_eq!(at_a_terminal(&peer, None).unwrap_err(), "no terminal came beside the request");
+        // The kernel alone knows that this is none of the device's own.
+        assert!(at_a_terminal(&peer, Some(&terminal)).unwrap_err().contains("not one of the device's own"));
         // One that has ended is none, whoever has its number now.
         let mut child = std::process::Command::new("/bin/true").spawn().unwrap();
         let pid = rustix::process::Pid::from_child(&child);
@@ -359,8 +181,12 @@ mod tests {
         assert!(has_ended(&pidfd));
         assert_eq!(pid_of(&pidfd), None);
         peer.pidfd = Some(pidfd);
-        assert_eq!(at_the_device(&peer, Some(&terminal)).unwrap_err(), "the process that asks has ended");
+        for judged in [at_the_device, at_a_terminal] {
+            assert_eq!(judged(&peer, Some(&terminal)).unwrap_err(), "the process that asks has ended");
+        }
         peer.pidfd = None;
-        assert_eq!(at_the_device(&peer, Some(&terminal)).unwrap_err(), "the process that asks has ended");
+        for judged in [at_the_device, at_a_terminal] {
+            assert_eq!(judged(&peer, Some(&terminal)).unwrap_err(), "the process that asks has ended");
+        }
     }
 }

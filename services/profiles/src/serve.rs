@@ -1,7 +1,7 @@
 //! The loop: requests, the person at the terminal, the kernel's word that something changed, and the time.
 //!
-//! One thread does everything but wait for a person. A change takes as long as its units take; whoever asks meanwhile
-//! waits.
+//! One thread does everything; a process of its own waits for a person. A change takes as long as its units take; whoever
+//! asks meanwhile waits.
 
 mod changes;
 mod requests;
@@ -9,11 +9,14 @@ mod requests;
 use crate::config::{Meant, Operator, Policy};
 use crate::decide::Tokens;
 use crate::firewall::Checked;
-use crate::person::Typed;
+use crate::question::Question;
 use crate::record::Recorder;
 use crate::switch::{Machine, NoRules, UnderWay};
 use crate::watch::Watch;
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
 use secai_api::packet::from_packet;
 use secai_api::profiles::{Asked, Why};
 use secai_daemon::listen::Listener;
@@ -24,14 +27,13 @@ use secai_daemon::shutdown::Shutdown;
 use secai_verifier::network::profile::STRICTEST;
 use secai_verifier::service::Service;
 use std::collections::{BTreeSet, HashMap};
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 /// What is waited for besides the clients.
 const FIXED: usize = 5;
-/// Connections at once, and of one user: a person has one.
+/// Connections at once, and of one user: a person has one. Whoever comes then takes the place of one that is silent.
 const CONNECTIONS_MAX: usize = 64;
 const CONNECTIONS_OF_USER_MAX: usize = 8;
 /// After the last word of a change it is looked at: transactions come in bursts.
@@ -46,6 +48,16 @@ pub trait World: Machine {
     /// # Errors
     /// Why not, in words.
     fn person(&mut self, peer: &Peer, terminal: Option<&OwnedFd>) -> Result<String, String>;
+    /// The same for a change that opens nothing, which must be had without logind as well.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    fn in_front(&mut self, peer: &Peer, terminal: Option<&OwnedFd>) -> Result<String, String>;
+    /// Asks at the terminal for a word, as long as `asker` is connected.
+    ///
+    /// # Errors
+    /// The kernel gives no process.
+    fn question(&mut self, terminal: OwnedFd, asker: BorrowedFd<'_>, text: &str, word: &str) -> io::Result<Question>;
     /// Is there such a unit?
     ///
     /// # Errors
@@ -77,7 +89,7 @@ pub trait World: Machine {
 pub enum ServeError {
     /// The kernel refused what the loop needs.
     #[error("cannot wait for requests")]
-    Wait(#[source] std::io::Error),
+    Wait(#[source] io::Error),
     /// Not even the strictest profile can be said to hold.
     #[error("cannot close: {0}")]
     NotClosed(String),
@@ -89,6 +101,8 @@ pub enum ServeError {
 struct Client {
     connection: Connection,
     peer: Peer,
+    /// The number of the last thing that was heard of it.
+    heard: u64,
 }
 
 /// Somebody is asked at a terminal.
@@ -98,10 +112,11 @@ struct Asking {
     from: String,
     to: String,
     uid: u32,
-    /// The terminal's name, and itself.
+    /// Does the change let out more?
+    opens: bool,
+    /// The terminal's name.
     name: String,
-    terminal: Arc<OwnedFd>,
-    number: u64,
+    question: Question,
     /// Nobody waits for the answer any longer than this.
     until: Duration,
 }
@@ -113,21 +128,16 @@ struct By {
     terminal: String,
 }
 
-/// What was typed, with the number of the question: from the thread that waits for it.
-type Answers = (Sender<(u64, Typed)>, Receiver<(u64, Typed)>);
-
 struct Server<'a> {
     world: &'a mut dyn World,
     policy: &'a Policy,
     page: &'a Service,
     recorder: &'a Recorder,
     clients: HashMap<u64, Client>,
+    /// Numbers clients, and what is heard of them.
     next: u64,
     tokens: Tokens,
     asking: Option<Asking>,
-    asked: u64,
-    answers: Answers,
-    wake: OwnedFd,
     holds: String,
     ends_at: Option<Duration>,
     look_at: Duration,
@@ -139,6 +149,8 @@ struct Server<'a> {
     restored: u64,
     lately: (u32, Duration),
     refused: HashMap<u32, (u32, Duration, u64)>,
+    /// What was seen last, for whoever asks again at once.
+    evidence: Option<(Duration, Vec<u8>)>,
     trouble: Option<String>,
     /// Nobody says which rules hold: why.
     lost: Option<String>,
@@ -159,7 +171,8 @@ pub fn run(
     shutdown: &Shutdown,
     readiness: &Readiness,
 ) -> Result<(), ServeError> {
-    let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(wait)?;
+    // Time goes on while the device sleeps, and a profile ends on waking.
+    let timer = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC).map_err(wait)?;
     let look_at = world.now();
     let mut server = Server {
         world,
@@ -170,9 +183,6 @@ pub fn run(
         next: 0,
         tokens: Tokens::default(),
         asking: None,
-        asked: 0,
-        answers: channel(),
-        wake,
         holds: STRICTEST.to_owned(),
         ends_at: None,
         look_at,
@@ -182,6 +192,7 @@ pub fn run(
         restored: 0,
         lately: (0, Duration::ZERO),
         refused: HashMap::new(),
+        evidence: None,
         trouble: None,
         lost: None,
     };
@@ -191,17 +202,17 @@ pub fn run(
     server.tell(readiness);
     let mut buffer = Buffer::new();
     loop {
-        let timeout = server.until_next(readiness);
-        let timeout = Timespec { tv_sec: timeout.as_secs().cast_signed(), tv_nsec: timeout.subsec_nanos().into() };
+        ring(&timer, server.until_next(readiness)).map_err(wait)?;
         let tokens: Vec<u64> = server.clients.keys().copied().collect();
         let [of_rules, of_links] = watch.descriptors();
         let ready: Vec<bool> = {
-            let fixed: [_; FIXED] = [listener.as_fd(), shutdown.as_fd(), of_rules, of_links, server.wake.as_fd()];
+            let fixed: [_; FIXED] = [listener.as_fd(), shutdown.as_fd(), of_rules, of_links, timer.as_fd()];
             let clients = tokens.iter().filter_map(|token| server.clients.get(token));
             let all = fixed.into_iter().chain(clients.map(|client| client.connection.as_fd()));
+            let all = all.chain(server.asking.as_ref().map(|asking| asking.question.as_fd()));
             let mut descriptors: Vec<PollFd<'_>> =
                 all.map(|it| PollFd::from_borrowed_fd(it, PollFlags::IN | PollFlags::RDHUP)).collect();
-            match poll(&mut descriptors, Some(&timeout)) {
+            match poll(&mut descriptors, None) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(errno) => return Err(wait(errno)),
             }
@@ -216,6 +227,7 @@ pub fn run(
         }
         if let Some(names) = watch.take() {
             server.changed_by.extend(names);
+            server.evidence = None;
             // Our own restoring is said too: while rules are fought over that does not make looks any closer.
             server.look_at = server.look_at.min(server.now() + LOOK_AFTER).max(server.no_look_before);
         }
@@ -240,6 +252,15 @@ pub fn run(
 
 fn wait(errno: rustix::io::Errno) -> ServeError {
     ServeError::Wait(errno.into())
+}
+
+/// Has the timer be readable after this.
+fn ring(timer: &OwnedFd, after: Duration) -> rustix::io::Result<()> {
+    // Zero would mean never.
+    let after = after.max(Duration::from_nanos(1));
+    let it_value = Timespec { tv_sec: after.as_secs().cast_signed(), tv_nsec: after.subsec_nanos().into() };
+    let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value };
+    timerfd_settime(timer, TimerfdTimerFlags::empty(), &once).map(drop)
 }
 
 impl Server<'_> {
@@ -271,19 +292,35 @@ impl Server<'_> {
         // Who connects all the time does not keep this thread: the others wait for the next round.
         for _ in 0..CONNECTIONS_MAX {
             let Ok(Some(connection)) = listener.accept() else { return };
-            // Who cannot be named, or has too many already, is let go.
+            // Who cannot be named is let go.
             let Ok(peer) = Peer::of(&connection) else { continue };
-            let own = self.clients.values().filter(|client| client.peer.uid == peer.uid).count();
-            if self.clients.len() >= CONNECTIONS_MAX || own >= CONNECTIONS_OF_USER_MAX {
-                continue;
-            }
-            self.clients.insert(self.next, Client { connection, peer });
+            self.make_room(peer.uid);
+            self.clients.insert(self.next, Client { connection, peer, heard: self.next });
             self.next += 1;
         }
     }
 
+    /// Nobody is locked out by who holds connections: of the user with too many, the one goes that was silent for longest.
+    fn make_room(&mut self, uid: u32) {
+        let mut of_users: HashMap<u32, usize> = HashMap::new();
+        for client in self.clients.values() {
+            *of_users.entry(client.peer.uid).or_default() += 1;
+        }
+        let too_many = of_users.get(&uid).is_some_and(|own| *own >= CONNECTIONS_OF_USER_MAX);
+        let most = of_users.iter().max_by_key(|(_, count)| **count).map(|(uid, _)| *uid);
+        let full = self.clients.len() >= CONNECTIONS_MAX;
+        let Some(of) = too_many.then_some(uid).or(most.filter(|_| full)) else { return };
+        let asked = self.asking.as_ref().map(|asking| asking.client);
+        let own = self.clients.iter().filter(|(token, it)| it.peer.uid == of && Some(**token) != asked);
+        if let Some(token) = own.min_by_key(|(_, it)| it.heard).map(|(token, _)| *token) {
+            self.clients.remove(&token);
+        }
+    }
+
     fn take(&mut self, token: u64, buffer: &mut Buffer) {
-        let Some(client) = self.clients.get(&token) else { return };
+        let Some(client) = self.clients.get_mut(&token) else { return };
+        client.heard = self.next;
+        self.next += 1;
         let uid = client.peer.uid;
         let (asked, terminal) = match client.connection.try_receive_with_descriptor(buffer) {
             Ok(Received::Packet(packet)) => (from_packet::<Asked>(packet), None),

@@ -3,7 +3,9 @@
 
 use secai_api::profiles::{TOKEN_LIVES, Why};
 use secai_profiles::config::{Operator, Policy};
-use secai_profiles::decide::{Grant, Process, Session, Step, TOKEN_BYTES, Terminal, Tokens, loosens, person, steps};
+use secai_profiles::decide::{
+    Grant, Process, Session, Step, TOKEN_BYTES, Terminal, Tokens, in_front, loosens, person, steps,
+};
 use secai_verifier::digest::Digest;
 use secai_verifier::network::profile::{Profile, STRICTEST};
 use std::collections::BTreeSet;
@@ -242,9 +244,9 @@ fn a_person_is_at_the_device_and_each_condition_counts() {
     assert!(judged(&|it| it.0 = 0).is_ok(), "root may have come from the session's user");
     assert!(judged(&|it| (it.0, it.2.uid, it.2.class) = (0, 0, "user-early".into())).is_ok(), "root's own login");
 
-    let not_ours = "the session's terminal is not one of the device's own";
+    let not_ours = "the terminal is not one of the device's own";
     let no_login = "the session is not a login at a terminal";
-    let not_there = "the process is not at the session's terminal";
+    let not_there = "the process is not at that terminal";
     let not_beside = "the descriptor beside the request is not that terminal";
     let turns: [(&str, Turn<'_>); 25] = [
         ("the session is over a network", &|it| it.2.remote = true),
@@ -273,8 +275,14 @@ fn a_person_is_at_the_device_and_each_condition_counts() {
         (not_beside, &|it| it.3.number = 1026),
         (not_beside, &|it| it.3.number = 0),
     ];
+    // What the kernel alone says is enough where nothing opens; of the session it says nothing.
+    let of_the_kernel = [not_ours, not_there, "the process is in the background", not_beside];
     for (at, (why, turn)) in turns.into_iter().enumerate() {
         assert_eq!(judged(turn), Err(why), "{at}");
+        let mut it = good();
+        turn(&mut it);
+        let alone = in_front(&it.1, it.3, &it.2.terminal, it.4);
+        assert_eq!(alone, if of_the_kernel.contains(&why) { Err(why) } else { Ok(()) }, "{at}");
     }
 }
 

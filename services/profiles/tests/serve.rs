@@ -16,7 +16,6 @@ use secai_verifier::network::parse::parse;
 use secai_verifier::network::profile::STRICTEST;
 use std::io::{Read, Write};
 use std::path::Path;
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 #[test]
@@ -97,9 +96,7 @@ fn what_is_typed_decides_and_one_is_asked_at_a_time() {
     drop(connection);
     pty.read_until("Whoever asked has gone");
     pty.type_in("research\n");
-    let mut buffer = [0; 64];
-    let read = rustix::io::read(&pty.terminal, &mut buffer).unwrap();
-    assert_eq!(&buffer[..read], b"research\n", "nobody but the shell reads it");
+    assert_eq!(pty.read_line(), "research\n", "nobody but the shell reads it");
     let end = Instant::now() + PATIENCE;
     loop {
         let pty = Pty::new();
@@ -116,9 +113,10 @@ fn what_is_typed_decides_and_one_is_asked_at_a_time() {
         assert_eq!(refused(&receive(&connection).0.answer), Some(Why::Busy));
         assert!(Instant::now() < end);
     }
-    let reasons: Vec<_> = device.state.until_entries("profile.refused", 8);
-    let of = |why: Why| reasons.iter().filter(|it| it["reason"] == why.word()).count();
-    assert!(of(Why::NotConfirmed) == 7 && of(Why::Busy) >= 1, "{reasons:?}");
+    let of = |state: &device::State, why: Why| {
+        state.entries.iter().filter(|it| it.0 == "profile.refused" && it.1["reason"] == why.word()).count()
+    };
+    device.state.until("all are recorded", |it| of(it, Why::NotConfirmed) == 7 && of(it, Why::Busy) >= 1);
 }
 
 #[test]
@@ -132,12 +130,49 @@ fn a_terminal_where_another_reads_keeps_nobody_waiting_for_ever() {
     assert_eq!(refused(&ask_at(&device.connect(), apply("research", "no"), &pty.terminal)), Some(Why::TokenUnknown));
     device.later(Duration::from_secs(2));
     assert_eq!(refused(&receive(&connection).0.answer), Some(Why::NotConfirmed));
-    // An answer that comes after all is no answer to anything.
+    // An answer that comes after all is no answer to anything: nobody waits there any more.
     let at = device.state.length();
     pty.type_in("research\n");
-    sleep(Duration::from_millis(100));
+    assert_eq!(pty.read_line(), "research\n");
     assert_eq!((device.shown().profile.as_str(), device.state.done_since(at).len()), (STRICTEST, 0));
     assert!(holds(&device.change("research"), "research"));
+}
+
+#[test]
+fn who_wants_to_close_waits_for_no_question_no_logind_and_no_bus() {
+    let Some(device) = Device::start(Shared::new()) else { return };
+    assert!(holds(&device.change("research"), "research"));
+    let begin = |profile: &str| {
+        let (connection, pty) = (device.connect(), Pty::new());
+        let token = preview(&connection, profile).token;
+        send(&connection, 1, apply(profile, &token), Some(&pty.terminal));
+        (connection, pty)
+    };
+    let (opens, asked) = begin("full_lab");
+    asked.read_until("confirm: ");
+    asked.type_in("full_");
+    // Who is nobody ends no question, and neither does another one that opens.
+    device.state.get().in_front = Err("the process is in the background".into());
+    assert_eq!(refused(&receive(&begin(STRICTEST).0).0.answer), Some(Why::NotAPerson));
+    assert_eq!(refused(&receive(&begin("full_lab").0).0.answer), Some(Why::Busy));
+    device.state.get().in_front = Ok("tty1".into());
+    // Without logind nobody is a person, and without a bus nothing is known of units.
+    device.state.get().person = Err("logind knows no session of it".into());
+    device.state.get().mute = true;
+    let (closes, pty) = begin(STRICTEST);
+    assert_eq!(refused(&receive(&opens).0.answer), Some(Why::NotConfirmed));
+    pty.read_until("confirm: ");
+    // What was typed of the other word is nobody's, and the rest of it the shell's.
+    asked.type_in("lab\n");
+    assert_eq!(asked.read_line(), "lab\n");
+    assert_eq!(device.shown().profile, "research");
+    assert_eq!(refused(&receive(&begin(STRICTEST).0).0.answer), Some(Why::Busy), "one at a time");
+    pty.type_in(&format!("{STRICTEST}\n"));
+    assert!(holds(&receive(&closes).0.answer, STRICTEST));
+    // The control: what opens needs both.
+    assert_eq!(refused(&receive(&begin("research").0).0.answer), Some(Why::Failed));
+    device.state.get().mute = false;
+    assert_eq!(refused(&receive(&begin("research").0).0.answer), Some(Why::NotAPerson));
 }
 
 #[test]
@@ -275,9 +310,21 @@ fn evidence_cannot_be_changed_and_has_no_mark() {
     assert!(bound_to(&parsed, &shipped(page, &loopback)), "it is still what it was");
     assert!(bind(&shipped(page, &loopback), MARK, ["eth0"]).to_string().contains(&mark), "the control");
     assert!(evidence.links.contains("LOOPBACK"));
+    // Who asks all the time costs no look each time, unless the kernel says that something has changed.
+    let looks = || device.state.get().looks;
+    let before = looks();
+    (0..20).for_each(|_| drop(read()));
+    assert!(looks() - before < 5, "{}", looks() - before);
+    let before = looks();
+    device.stir();
+    device.state.until("it looks", |it| it.looks > before);
+    let before = looks();
+    read();
+    assert!(looks() > before);
     // Rules of somebody else beside ours cannot be read: the mark is still nobody's business.
     let foreign = "table ip nat {\n\tchain x {\n\t\ttcp flags 0x02 meta mark 0x0000ffee accept\n\t}\n}\n";
     device.state.get().foreign = Some(foreign.into());
+    device.later(Duration::from_secs(2));
     let evidence = read();
     assert!(parse(evidence.ruleset.as_bytes()).is_err());
     assert!(!evidence.ruleset.contains(&mark), "{}", evidence.ruleset);
@@ -304,15 +351,28 @@ fn hostile_packets_and_many_connections_end_nothing() {
     let sent = (0..100_000).take_while(|_| deaf.send(show, None).is_ok()).count();
     assert!(sent < 100_000, "{sent}");
     drop(deaf);
-    // Of one user only some connections stay; others still come through.
+    // Of one user only some connections stay, the last ones; others still come through.
     let many: Vec<_> = (0..120).map(|_| device.connect_as(1000)).collect();
     let served = |it: &_| {
         let packet = rustix::net::send(it, show, SendFlags::NOSIGNAL);
         let mut room = [0; 4096];
         packet.is_ok() && rustix::net::recv(it, &mut room, RecvFlags::empty()).is_ok_and(|(_, length)| length > 0)
     };
-    assert_eq!(many.iter().filter(|it| served(it)).count(), 8);
+    device.shown();
+    let of_last = many.iter().rev().map(&served).collect::<Vec<bool>>();
+    assert_eq!(of_last.iter().filter(|it| **it).count(), 8);
+    assert!(of_last[..8].iter().all(|it| *it), "{of_last:?}");
+    // Neither is one locked out by many users, and who is being asked keeps his place.
+    let (asking, pty) = (device.connect_as(1000), Pty::new());
+    let token = preview(&asking, "full_lab").token;
+    send(&asking, 1, apply("full_lab", &token), Some(&pty.terminal));
+    pty.read_until("confirm: ");
+    let of_many: Vec<_> =
+        (1000..1020).flat_map(|uid| (0..8).map(move |_| uid)).map(|uid| device.connect_as(uid)).collect();
     assert_eq!(device.shown().profile, STRICTEST);
-    drop(many);
+    assert!((of_many.iter().filter(|it| served(it)).count()) < 64);
+    pty.type_in("full_lab\n");
+    assert!(holds(&receive(&asking).0.answer, "full_lab"));
+    drop((many, of_many));
     assert!(holds(&device.change("research"), "research"));
 }

@@ -38,6 +38,7 @@ impl Server<'_> {
 
     fn close(&mut self, from: &str, strictest: &Meant) {
         let Ended { holds, failed, unknown } = close(self.world, &strictest.page);
+        self.evidence = None;
         (self.holds, self.ends_at) = (holds, None);
         self.lost = failed.as_ref().filter(|_| unknown).map(|(step, why)| format!("{step}: {why}"));
         self.trouble = failed.as_ref().map(|(step, why)| format!("{step}: {why}"));
@@ -77,6 +78,7 @@ impl Server<'_> {
         self.holds = ended.holds;
         // Tokens were for a change from what held before.
         self.tokens = Tokens::default();
+        self.evidence = None;
         let minutes = to.page.expires_after_minutes.filter(|_| self.holds == to.page.name);
         self.ends_at = minutes.map(|minutes| self.now() + Duration::from_secs(60 * u64::from(minutes)));
         self.trouble = ended.failed.as_ref().map(|(step, why)| format!("{step}: {why}"));

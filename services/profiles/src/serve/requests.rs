@@ -3,25 +3,26 @@
 use super::{Asking, By, REASON_CHARS_MAX, Server};
 use crate::config::Meant;
 use crate::decide::{Grant, TOKEN_BYTES, loosens};
-use crate::person::{Typed, ask};
+use crate::question::Typed;
 use secai_api::packet::to_packet;
 use secai_api::profiles::{Answered, Evidence, Listed, Preview, Reply, Request, Shown, TYPING_LASTS, Why};
 use secai_verifier::audit::kind::ProfileRefused;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Refusals of one user that have an entry each; then one in [`REFUSED_EVERY`].
 const REFUSED_AT_ONCE: u32 = 32;
 const REFUSED_EVERY: Duration = Duration::from_secs(10);
-/// What a thread that waits at a terminal may need besides, once the time for typing is over.
+/// What the process that waits at a terminal may need besides, once the time for typing is over.
 const ANSWER_LATE_MAX: Duration = Duration::from_secs(5);
 /// What is told again of a name that somebody made up.
 const NAME_CHARS_MAX: usize = 64;
 /// Users whose refusals are counted one by one.
 const REFUSED_USERS_MAX: usize = 256;
+/// Looking costs two programs: who asks for evidence all the time has the same again, unless something has changed.
+const EVIDENCE_LASTS: Duration = Duration::from_secs(1);
 
 impl Server<'_> {
     pub(super) fn answer(&mut self, token: u64, id: u64, uid: u32, ask: Request, terminal: Option<OwnedFd>) {
@@ -136,7 +137,12 @@ impl Server<'_> {
         let meant = self.meant(to).ok_or_else(|| unknown(to))?.clone();
         let wanted = self.grant(uid, &meant);
         self.tokens.take(secret, &wanted, self.now()).map_err(|why| (why, told_of_token(why).to_owned()))?;
-        let lacks = self.lacks(&meant).map_err(|why| (Why::Failed, why))?;
+        let opens = self.meant(&self.holds).is_none_or(|from| loosens(&from.page, &meant.page));
+        let lacks = match self.lacks(&meant) {
+            Err(why) if opens => return Err((Why::Failed, why)),
+            // What closes is not held up by a bus that is away.
+            lacks => lacks.unwrap_or_default(),
+        };
         if !lacks.is_empty() {
             return Err((Why::UnitsMissing, format!("this image lacks what {to} needs: {}", lacks.join(", "))));
         }
@@ -146,31 +152,32 @@ impl Server<'_> {
             self.finish(client, id, to, &by);
             return Ok(());
         }
-        if self.asking.is_some() {
+        // Who wants to close does not wait for who is asked whether to open.
+        if self.asking.as_ref().is_some_and(|asking| opens || !asking.opens) {
             return Err((Why::Busy, "somebody is being asked about another change already".to_owned()));
         }
-        let Some(of) = self.clients.get(&client) else { return Ok(()) };
-        let name = self.world.person(&of.peer, terminal.as_ref()).map_err(|why| (Why::NotAPerson, why))?;
+        let name = self.sits(client, terminal.as_ref(), opens)?;
         let Some(terminal) = terminal else { return Ok(()) };
-        // The question ends with whoever asked: what is typed afterwards is for somebody else.
-        let asker = of.connection.as_fd().try_clone_to_owned().map_err(|error| (Why::Failed, error.to_string()))?;
-        self.asked += 1;
-        let number = self.asked;
-        let until = self.now() + TYPING_LASTS + ANSWER_LATE_MAX;
+        if let Some(asking) = self.asking.take() {
+            self.not_confirmed(&asking, Why::NotConfirmed, "somebody wants to close meanwhile, and is asked instead");
+        }
+        let Some(of) = self.clients.get(&client) else { return Ok(()) };
         let text = self.question(&meant);
-        let (word, tell) = (to.to_owned(), self.answers.0.clone());
-        let wake = self.wake.try_clone().map_err(|error| (Why::Failed, error.to_string()))?;
-        let terminal = Arc::new(terminal);
-        let asked_at = Arc::clone(&terminal);
-        let waiting = std::thread::Builder::new().name("terminal".to_owned()).spawn(move || {
-            let typed = ask(&*asked_at, &asker, &text, &word, TYPING_LASTS);
-            let _ = tell.send((number, typed));
-            let _ = rustix::io::write(&wake, &1_u64.to_ne_bytes());
-        });
-        waiting.map_err(|error| (Why::Failed, error.to_string()))?;
+        let question = self.world.question(terminal, of.connection.as_fd(), &text, to);
+        let question = question.map_err(|error| (Why::Failed, format!("nobody can be asked: {error}")))?;
+        let until = self.now() + TYPING_LASTS + ANSWER_LATE_MAX;
         let (from, to) = (self.holds.clone(), to.to_owned());
-        self.asking = Some(Asking { client, id, from, to, uid, name, terminal, number, until });
+        self.asking = Some(Asking { client, id, from, to, uid, opens, name, question, until });
         Ok(())
+    }
+
+    /// The terminal at which whoever asks sits: a person in a session of his own where something opens, else who is in
+    /// front at it.
+    fn sits(&mut self, client: u64, terminal: Option<&OwnedFd>, opens: bool) -> Result<String, (Why, String)> {
+        let gone = || (Why::NotConfirmed, "whoever asked has gone".to_owned());
+        let peer = &self.clients.get(&client).ok_or_else(gone)?.peer;
+        let judged = if opens { self.world.person(peer, terminal) } else { self.world.in_front(peer, terminal) };
+        judged.map_err(|why| (Why::NotAPerson, why))
     }
 
     /// What the person reads before typing: from the model, whatever the caller showed.
@@ -191,28 +198,24 @@ impl Server<'_> {
 
     /// What came of asking.
     pub(super) fn answered(&mut self) {
-        let _ = rustix::io::read(&self.wake, &mut [0; 8]);
-        while let Ok((number, typed)) = self.answers.1.try_recv() {
-            if let Some(asking) = self.asking.take_if(|asking| asking.number == number) {
-                self.came_of(asking, typed);
-            }
-        }
-        // Who else reads at that terminal may take what was typed from under the thread that waits there.
         let now = self.now();
-        if let Some(asking) = self.asking.take_if(|asking| asking.until <= now) {
-            self.came_of(asking, Typed::Nothing);
+        let Some(asking) = &mut self.asking else { return };
+        // Who else reads at that terminal may take what was typed from under the process that waits there.
+        let late = (asking.until <= now).then_some(Typed::Nothing);
+        let Some(typed) = asking.question.typed().or(late) else { return };
+        let Some(asking) = self.asking.take() else { return };
+        match self.confirmed(&asking, typed) {
+            Ok(()) => {
+                let by = By { word: "person", uid: asking.uid, terminal: asking.name.clone() };
+                self.finish(asking.client, asking.id, &asking.to, &by);
+            }
+            Err((why, message)) => self.not_confirmed(&asking, why, &message),
         }
     }
 
-    fn came_of(&mut self, asking: Asking, typed: Typed) {
-        let Asking { client, id, to, uid, name, .. } = &asking;
-        match self.confirmed(&asking, typed) {
-            Ok(()) => self.finish(*client, *id, to, &By { word: "person", uid: *uid, terminal: name.clone() }),
-            Err((why, message)) => {
-                self.refused(*uid, why, to);
-                self.refuse(*client, *id, why, &message);
-            }
-        }
+    fn not_confirmed(&mut self, asking: &Asking, why: Why, message: &str) {
+        self.refused(asking.uid, why, &asking.to);
+        self.refuse(asking.client, asking.id, why, message);
     }
 
     /// The word was typed, and everything is still as it was when it was asked for.
@@ -228,12 +231,11 @@ impl Server<'_> {
             return Err((Why::TokenOutdated, told_of_token(Why::TokenOutdated).to_owned()));
         }
         // Who has gone away does not want it any more; who went into the background did not type it.
-        let Some(of) = self.clients.get(&asking.client) else { return not("whoever asked has gone") };
-        match self.world.person(&of.peer, Some(&asking.terminal)) {
-            Ok(name) if name == asking.name => Ok(()),
-            Ok(_) => Err((Why::NotAPerson, "the session has another terminal now".to_owned())),
-            Err(why) => Err((Why::NotAPerson, why)),
+        let name = self.sits(asking.client, Some(asking.question.terminal()), asking.opens)?;
+        if name != asking.name {
+            return Err((Why::NotAPerson, "the session has another terminal now".to_owned()));
         }
+        Ok(())
     }
 
     fn finish(&mut self, client: u64, id: u64, to: &str, by: &By) {
@@ -256,16 +258,25 @@ impl Server<'_> {
     }
 
     fn evidence(&mut self, token: u64, id: u64) {
-        let made = self.world.check().and_then(|checked| {
-            let evidence =
-                Evidence { profile: self.holds.clone(), ruleset: unmarked(&checked.ruleset), links: checked.links };
-            let bytes = serde_json::to_vec(&evidence).map_err(|error| error.to_string())?;
-            in_memory(&bytes).map_err(|error| error.to_string())
-        });
+        let made = self.seen().and_then(|bytes| in_memory(&bytes).map_err(|error| error.to_string()));
         match made {
             Ok(file) => self.reply_with(token, id, Reply::Evidence {}, Some(&file)),
             Err(why) => self.refuse(token, id, Why::Failed, &why),
         }
+    }
+
+    fn seen(&mut self) -> Result<Vec<u8>, String> {
+        let now = self.now();
+        let known = self.evidence.as_ref().filter(|(at, _)| now.saturating_sub(*at) < EVIDENCE_LASTS);
+        if let Some((_, bytes)) = known {
+            return Ok(bytes.clone());
+        }
+        let checked = self.world.check()?;
+        let (profile, ruleset) = (self.holds.clone(), unmarked(&checked.ruleset));
+        let evidence = Evidence { profile, ruleset, links: checked.links };
+        let bytes = serde_json::to_vec(&evidence).map_err(|error| error.to_string())?;
+        self.evidence = Some((now, bytes.clone()));
+        Ok(bytes)
     }
 
     /// Records a refusal; of somebody who asks all the time only some, with how many there were.
