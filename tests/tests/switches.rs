@@ -183,12 +183,10 @@ for which in range(times):
     if new == old: continue
     holds(which, old, new)
     begun = time.perf_counter()
-    for table in ['inet secure_ai', 'netdev secure_ai_l2']:
-        file = f'{new}-{table.split()[0]}-{which % 2}'
-        if careless:
-            nft('delete', 'table', *table.split())
-            nft('-f', file)
-        else: nft('-f', file + '-whole')
+    if not careless: nft('-f', f'{new}-whole-{which % 2}')
+    for table in ['inet secure_ai', 'netdev secure_ai_l2'] if careless else []:
+        nft('delete', 'table', *table.split())
+        nft('-f', f'{new}-{table.split()[0]}-{which % 2}')
     took.append(time.perf_counter() - begun)
     holds(which, new, new)
     old = new
@@ -224,13 +222,14 @@ fn flooded(flooders: &[(u8, u32, &str, &str)], times: usize, how: &str) -> Flood
         for epoch in 0..2_u32 {
             let rules = ruleset(&page, &loopback, 0x5eca_0000 + epoch, ["leak0"]).to_string();
             let second = rules.find("table netdev").unwrap();
+            let mut whole = String::new();
             for (family, table, text) in
                 [("inet", "secure_ai", &rules[..second]), ("netdev", "secure_ai_l2", &rules[second..])]
             {
-                let name = format!("{number}-{family}-{epoch}");
-                let whole = format!("table {family} {table}\ndelete table {family} {table}\n{text}");
-                files.extend([(format!("{name}-whole"), whole), (name, text.to_owned())]);
+                whole += &format!("table {family} {table}\ndelete table {family} {table}\n{text}");
+                files.push((format!("{number}-{family}-{epoch}"), text.to_owned()));
             }
+            files.push((format!("{number}-whole-{epoch}"), whole));
         }
     }
     let start = |(who, uid, kind, pause): &(u8, u32, &str, &str)| {
@@ -298,7 +297,7 @@ fn no_packet_passes_between_two_rulesets() {
         let took = |part: f64| flooded.took_ms[((flooded.took_ms.len() - 1) as f64 * part) as usize];
         let (switches, median, late) = (flooded.took_ms.len(), took(0.5), took(0.99));
         eprintln!(
-            "{switches} switches {how}: median {median:.1} ms, p99 {late:.1} ms, both transactions, fork and exec of nft included"
+            "{switches} switches {how}: median {median:.1} ms, p99 {late:.1} ms, both tables, fork and exec of nft included"
         );
     }
     eprintln!("sent {:?}, in turn {:?}", done.sent, done.in_turn);

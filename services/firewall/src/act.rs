@@ -3,7 +3,7 @@
 
 use crate::config::{ConfigError, Image, Shipped};
 use crate::decide::{Live, Prepared, locked, prepare, without_others};
-use crate::programs::{ProgramError, listed_links, listed_rules, listed_tables, load, set_link};
+use crate::programs::{ProgramError, listed, listed_links, listed_tables, load, set_link};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, mkdir, open};
 use secai_daemon::report::{Hint, Priority, say, told};
 use secai_verifier::network::links::{Links, LinksError};
@@ -134,7 +134,7 @@ pub fn link(image: &Image) -> Done {
 }
 
 fn held(image: &Image) -> Result<Option<String>, ActError> {
-    let live = Live::read(&listed_rules()?, &listed_links()?)?;
+    let live = now()?;
     let all = image.profiles()?;
     Ok(live.holds(&all).map(|shipped| shipped.page.name.clone()))
 }
@@ -173,11 +173,16 @@ fn exchange(image: &Image, name: &str, part: Part) -> Result<Vec<String>, ActErr
     };
     let fresh = epoch()?;
     for at in 0..LINK_TRIES {
-        let live = Live::read(&listed_rules()?, &listed_links()?)?;
+        let live = now()?;
         let mark = if part == Part::Links || at > 0 { live.epoch().unwrap_or(fresh) } else { fresh };
         let prepared = prepare(&shipped, mark, &live).map_err(not_proven)?;
+        let mut loaded = Ok(());
         if part == Part::Both && at == 0 {
-            load(&prepared.inet)?;
+            loaded = load(&(prepared.inet.clone() + &prepared.links));
+            // A link that has gone meanwhile fails the whole text: what packets may is not left as it was for that.
+            if loaded.is_err() {
+                load(&prepared.inet)?;
+            }
             // Rules that are ours alone have no table beside them.
             if live.rules.is_err() {
                 match without_others(&listed_tables()?) {
@@ -187,16 +192,19 @@ fn exchange(image: &Image, name: &str, part: Part) -> Result<Vec<String>, ActErr
                 }
             }
         }
-        let loaded = load(&prepared.links);
-        let after = Live::read(&listed_rules()?, &listed_links()?)?;
+        if part == Part::Links || at > 0 {
+            loaded = load(&prepared.links);
+        }
+        let after = now()?;
         // A link that is gone fails the whole text, a new one has no chain: once more, for those that there are.
         if after.links.0.keys().ne(live.links.0.keys()) {
             continue;
         }
         loaded?;
         judged(&shipped, &after)?;
-        settle(&shipped, &after)?;
-        return Ok(after.links.0.into_keys().collect());
+        if settle(&shipped, &after)? {
+            return Ok(after.links.0.into_keys().collect());
+        }
     }
     Err(ActError::Restless)
 }
@@ -212,16 +220,33 @@ fn judged(shipped: &Shipped, live: &Live) -> Result<(), ActError> {
     refusals.first().map_or(Ok(()), |refusal| Err(not_there(refusal.to_string())))
 }
 
-/// Where nothing may leave links are down; else they are up, now that each has its chain.
-fn settle(shipped: &Shipped, live: &Live) -> Result<(), ActError> {
-    for (name, up) in &live.links.0 {
-        match (shipped.page.is_closed(), up) {
-            (true, true) => set_link(name, false)?,
-            (false, false) if live.ether.contains(name) => set_link(name, true)?,
-            _ => {}
+/// Where nothing may leave links are down; else they are up, now that each has its chain. No: what has one of these names by
+/// now is another link than was judged.
+fn settle(shipped: &Shipped, live: &Live) -> Result<bool, ActError> {
+    let up = !shipped.page.is_closed();
+    let others = live.links.0.iter().filter(|(_, is_up)| **is_up != up).map(|(name, _)| name);
+    let others: Vec<&String> = others.filter(|name| !up || live.ether.contains(name)).collect();
+    if others.is_empty() {
+        return Ok(true);
+    }
+    let set = others.iter().try_for_each(|name| set_link(name, up));
+    let after = now()?;
+    let still = after.links.0.keys().eq(live.links.0.keys());
+    if still {
+        set?;
+        if judged(shipped, &after).is_ok() {
+            return Ok(true);
         }
     }
-    Ok(())
+    // Until it has its chain. One that has gone is down.
+    others.iter().filter(|_| up).for_each(|name| drop(set_link(name, false)));
+    Ok(false)
+}
+
+/// The rules and links that there are.
+fn now() -> Result<Live, ActError> {
+    let (rules, links) = listed()?;
+    Ok(Live::read(&rules, &links)?)
 }
 
 /// Sets every link down, and lets nothing through, by rules of no profile. Whatever can be done of it is done: links first,

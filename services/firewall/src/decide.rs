@@ -68,9 +68,9 @@ impl Live {
 /// Rules that were proven, ready to be loaded.
 #[derive(Debug)]
 pub struct Prepared {
-    /// Replaces the table of packets, in one transaction.
+    /// Replaces the table of packets.
     pub inet: String,
-    /// Replaces the table of frames, in one transaction.
+    /// Replaces the table of frames.
     pub links: String,
 }
 

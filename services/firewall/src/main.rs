@@ -5,7 +5,7 @@ use secai_daemon::report::{COULD_NOT, Hint, Priority, fail, say, told};
 use secai_firewall::act::{self, ActError, Done, Turn};
 use secai_firewall::config::{ConfigError, Image, POLICY, RULES};
 use secai_firewall::decide::{Live, known_by};
-use secai_firewall::programs::{ProgramError, listed_links, listed_packets, listed_rules};
+use secai_firewall::programs::{ProgramError, listed, listed_packets};
 use secai_firewall::second::agree;
 use secai_verifier::network::bind::bind;
 use secai_verifier::network::links::LinksError;
@@ -180,7 +180,7 @@ fn of_links(links: &[String]) -> String {
 }
 
 fn check(image: &Image, as_json: bool) -> Result<ExitCode, Failure> {
-    let (rules, links) = (listed_rules()?, listed_links()?);
+    let (rules, links) = listed()?;
     let live = Live::read(&rules, &links)?;
     let all = image.profiles()?;
     let holds = live.holds(&all);

@@ -56,12 +56,17 @@ pub enum ProgramError {
     },
 }
 
-/// The rules that there are, as nft lists them.
+/// The rules that there are, as nft lists them, and the links, as `ip -j link` does: both at the same time.
 ///
 /// # Errors
 /// [`ProgramError`].
-pub fn listed_rules() -> Result<Vec<u8>, ProgramError> {
-    run(NFT, &["list", "ruleset"], b"", TEXT_BYTES_MAX)
+pub fn listed() -> Result<(Vec<u8>, Vec<u8>), ProgramError> {
+    thread::scope(|scope| {
+        let links = scope.spawn(listed_links);
+        let rules = run(NFT, &["list", "ruleset"], b"", TEXT_BYTES_MAX)?;
+        let links = links.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok((rules, links))
+    })
 }
 
 /// The tables that there are, as JSON: their numbers are only there in every version of nft.
@@ -80,7 +85,7 @@ pub fn listed_packets() -> Result<Vec<u8>, ProgramError> {
     run(NFT, &["-j", "list", "table", "inet", INET_TABLE], b"", TEXT_BYTES_MAX)
 }
 
-/// The links that there are, as `ip -j link` lists them.
+/// The links alone.
 ///
 /// # Errors
 /// [`ProgramError`].
