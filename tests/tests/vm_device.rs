@@ -20,6 +20,9 @@ const AIRLOCK_USER: &str = "  - {name: secure-ai-airlock, uid: 952}\n";
 /// So many ways out that the image's kernel has.
 const WAYS_MIN: usize = 110;
 
+/// What a link itself needs.
+const LINK: [&str; 3] = ["arp", "dhcp", "nd"];
+
 /// What the chain has of a kind.
 fn entries(machine: &mut Machine, kind: &str) -> Vec<Value> {
     let text = machine.root(&format!("secaictl audit show --kind {kind} --json")).ended(0);
@@ -80,11 +83,17 @@ fn a_booted_device_sends_what_its_profile_says() {
     keeps_the_rules(&mut machine);
     ends_closed_whatever_fails(&mut machine);
     has_a_chain_for_each_link(&mut machine);
-    leaks_in_no_way(&mut machine);
+    ends_by_itself(&mut machine, leaks_in_no_way);
     let before = machine.frames().len();
     holds(&mut machine, "offline_private");
+    assert_eq!(machine.frames().len(), before, "its hour is over");
+    // It ends from the profile that lets out most.
+    applied(&mut machine, "full_lab", "full_lab").ended(0);
+    let until_here = machine.frames().len();
     let frames = machine.power_off();
-    assert_eq!(frames.len(), before, "nothing leaves while it ends");
+    let others: Vec<String> =
+        kinds(&frames[until_here..]).into_iter().filter(|kind| !LINK.contains(&kind.as_str())).collect();
+    assert_eq!(others, [""; 0], "nothing else leaves while it ends");
 }
 
 /// P1: everything runs, nothing has left, the seed's commands say so.
@@ -93,11 +102,8 @@ fn begins_closed(machine: &mut Machine) {
         .person("for i in $(seq 99); do s=$(systemctl is-system-running); [ $s = starting ] || break; sleep 1; done");
     assert_eq!(machine.person("systemctl is-system-running").ended(0).trim(), "running");
     holds(machine, "offline_private");
-    let links = machine.person("ip -br link | cat").ended(0);
-    for link in links.lines().filter(|line| !line.starts_with("lo ")) {
-        assert!(link.contains(" DOWN "), "{links}");
-    }
-    assert!(links.lines().count() >= 2, "there is a network card: {links}");
+    assert!(machine.person("ip -br link | cat").ended(0).contains("enp0s1"), "there is a network card");
+    links_are_down(machine);
     let rules = machine.root("nft list ruleset | grep -A5 'chain output'").ended(0);
     assert!(rules.contains("policy drop") && !rules.replace("oif \"lo\" accept", "").contains("accept"), "{rules}");
     let open = machine.root("ss -tunap | grep -v 127.0.0.1").ended(0);
@@ -109,6 +115,12 @@ fn begins_closed(machine: &mut Machine) {
     let applied = entries(machine, "profile.applied");
     assert!(applied.len() == 1 && applied[0]["d"]["by"] == "boot", "{applied:?}");
     assert_eq!(machine.frames().len(), 0, "not one frame since power was given: {:?}", kinds(&machine.frames()));
+}
+
+/// Whatever a link's carrier says: it is not set up.
+fn links_are_down(machine: &mut Machine) {
+    let up = machine.person("ip -o link show up | cat").ended(0);
+    assert!(up.lines().count() == 1 && up.contains(": lo: "), "{up}");
 }
 
 /// P5: neither a program nor a person elsewhere changes what may leave; each try has an entry.
@@ -179,9 +191,8 @@ fn lets_out_what_a_person_confirmed(machine: &mut Machine) {
     assert!(address.contains("10.0.2.15"), "{address}");
     // QEMU offers no router to who may go nowhere.
     machine.root("ip route add default via 10.0.2.2").ended(0);
-    let link = ["arp", "dhcp", "nd"].map(str::to_owned);
     let before = machine.frames();
-    let others: Vec<String> = kinds(&before).into_iter().filter(|kind| !link.contains(kind)).collect();
+    let others: Vec<String> = kinds(&before).into_iter().filter(|kind| !LINK.contains(&kind.as_str())).collect();
     assert_eq!(others, [""; 0], "what the link needs, and nothing else");
     assert!(kinds(&before).contains("dhcp"), "{:?}", kinds(&before));
 
@@ -203,7 +214,7 @@ chmod 644 /run/test/tries",
         let tries = format!("setpriv --reuid {uid} --regid {uid} --clear-groups bash /run/test/tries 2>/dev/null");
         machine.root(&tries).ended(0);
         let seen: Vec<String> =
-            kinds(&machine.frames()[until_here..]).into_iter().filter(|kind| !link.contains(kind)).collect();
+            kinds(&machine.frames()[until_here..]).into_iter().filter(|kind| !LINK.contains(&kind.as_str())).collect();
         let wanted: &[&str] = if uid == 952 { &["tcp 1.1.1.1:443"] } else { &[] };
         assert_eq!(seen, wanted, "user {uid}");
     }
@@ -243,19 +254,21 @@ fn keeps_the_rules(machine: &mut Machine) {
         assert_eq!(last["d"]["by"], "nft", "{last}");
     }
     // However the service ends, the strictest profile holds.
-    machine.root("systemctl kill --signal=KILL secure-ai-profiles").ended(0);
     machine
-        .root("for i in $(seq 300); do systemctl is-active --quiet secure-ai-profiles && break; sleep 0.1; done")
+        .root(
+            "of() { systemctl show --property=MainPID --value secure-ai-profiles; }
+old=$(of)
+systemctl kill --signal=KILL secure-ai-profiles
+for i in $(seq 300); do
+  new=$(of); [ $new != $old ] && [ $new != 0 ] && systemctl is-active --quiet secure-ai-profiles && exit 0
+  sleep 0.1
+done
+exit 1",
+        )
         .ended(0);
     holds(machine, "offline_private");
     let until_here = machine.frames().len();
-    assert!(
-        !machine
-            .person("ip -br link | cat")
-            .ended(0)
-            .lines()
-            .any(|line| !line.starts_with("lo ") && line.contains(" UP "))
-    );
+    links_are_down(machine);
     machine.root("systemctl is-active secure-ai-airlock systemd-networkd").ended(3);
     assert_eq!(machine.frames().len(), until_here);
 }
@@ -302,7 +315,7 @@ for i in $(seq 300); do systemctl is-active --quiet secure-ai-profiles && break;
     machine.root("dd if=/dev/zero of=/var/full bs=1M 2>/dev/null; df --output=avail /var | tail -1").ended(0);
     applied(machine, "offline_private", "offline_private").ended(0);
     let said = applied(machine, "full_lab", "full_lab");
-    assert_ne!(said.code, 0, "{}", said.text);
+    assert!(said.code == 1 && said.text.contains("it cannot be recorded first"), "{}", said.text);
     machine.root("rm /var/full; systemctl restart secure-ai-audit").ended(0);
     holds(machine, "offline_private");
 
@@ -323,11 +336,21 @@ for i in $(seq 300); do systemctl is-active --quiet secure-ai-profiles && break;
         assert!(std::time::Instant::now() < end, "the tightening is recorded once it can be: {last}");
     }
 
-    // Without the bus nobody is known to be a person, and no unit is moved.
+    // Without the bus nobody is known to be a person, and no unit can be moved: who wants to close does it all the same.
+    applied(machine, "full_lab", "full_lab").ended(0);
     machine.root("systemctl stop dbus.socket dbus.service").ended(0);
+    applied(machine, "offline_private", "offline_private").ended(0);
+    holds(machine, "offline_private");
+    links_are_down(machine);
+    let shown = machine.person("secaictl profile show").ended(0);
+    assert!(shown.contains("systemd does not answer over D-Bus"), "{shown}");
     let said = machine.person("secaictl profile apply full_lab");
-    assert!(said.code == 1, "{}", said.text);
+    assert!(said.code == 1 && said.text.contains("D-Bus"), "{}", said.text);
     machine.root("systemctl start dbus.socket; systemctl restart systemd-logind").ended(0);
+    let stopped =
+        "for i in $(seq 60); do systemctl is-active secure-ai-airlock systemd-networkd || exit 0; sleep 1; done";
+    let stopped = machine.root(stopped).ended(0);
+    assert_eq!(stopped.lines().filter(|line| *line == "inactive").count(), 2, "they are asked again: {stopped}");
     holds(machine, "offline_private");
 }
 
@@ -353,6 +376,37 @@ fn has_a_chain_for_each_link(machine: &mut Machine) {
     machine.root("ip link delete other0; sleep 1").ended(0);
     holds(machine, "offline_private");
     assert_eq!(entries(machine, "profile.restored").len(), restored + 1, "only what somebody did");
+}
+
+/// P5: a profile that is for an hour (here: a minute) ends with it, whatever else goes on.
+fn ends_by_itself(machine: &mut Machine, meanwhile: impl FnOnce(&mut Machine)) {
+    let page = "/usr/lib/secure-ai/policy/profiles/full_lab.yml";
+    let begun = entries(machine, "profile.requested").len();
+    machine
+        .root(&format!(
+            "sed 's/^expires_after_minutes: 60$/expires_after_minutes: 1/' {page} >/run/test/page
+mount --bind /run/test/page {page}
+systemctl restart secure-ai-profiles"
+        ))
+        .ended(0);
+    let shown = machine.person("secaictl profile preview full_lab").ended(0);
+    assert!(shown.contains("1 minute"), "{shown}");
+    applied(machine, "full_lab", "full_lab").ended(0);
+    let from = std::time::Instant::now();
+    holds(machine, "full_lab");
+    meanwhile(machine);
+    while entries(machine, "profile.applied").pop().unwrap()["d"]["by"] != "expiry" {
+        assert!(from.elapsed() < std::time::Duration::from_secs(90), "it does not end");
+    }
+    eprintln!("ended by itself, seen after {} s", from.elapsed().as_secs());
+    links_are_down(machine);
+    let asked = entries(machine, "profile.requested");
+    assert_eq!(asked.len(), begun + 2, "{asked:?}");
+    assert_eq!(
+        (&asked[begun + 1]["d"]["by"], &asked[begun + 1]["d"]["to"]),
+        (&"expiry".into(), &"offline_private".into())
+    );
+    machine.root(&format!("umount {page}; systemctl restart secure-ai-profiles")).ended(0);
 }
 
 /// The leak suite, by the kernel that the image has.

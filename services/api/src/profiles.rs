@@ -188,7 +188,7 @@ pub enum Why {
     NotConfirmed,
     /// It could not be recorded first.
     NotRecorded,
-    /// Another change is under way.
+    /// Another change is under way, or this user asks too often.
     Busy,
     /// It could not be done; the message says which profile holds now.
     Failed,

@@ -89,6 +89,16 @@ pub enum Step {
     Start(String),
 }
 
+impl Step {
+    /// The unit that it stops.
+    pub fn stops(&self) -> Option<String> {
+        match self {
+            Self::Stop(unit) => Some(unit.clone()),
+            Self::Rules(_) | Self::Start(_) => None,
+        }
+    }
+}
+
 impl std::fmt::Display for Step {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

@@ -149,9 +149,11 @@ struct Server<'a> {
     restored: u64,
     lately: (u32, Duration),
     refused: HashMap<u32, (u32, Duration, u64)>,
-    /// What was seen last, for whoever asks again at once.
-    evidence: Option<(Duration, Vec<u8>)>,
+    /// How often each user had a look taken lately, and since when that is counted.
+    evidence: HashMap<u32, (u32, Duration)>,
     trouble: Option<String>,
+    /// Units that may not run, and would not stop.
+    running: Vec<String>,
     /// Nobody says which rules hold: why.
     lost: Option<String>,
 }
@@ -192,8 +194,9 @@ pub fn run(
         restored: 0,
         lately: (0, Duration::ZERO),
         refused: HashMap::new(),
-        evidence: None,
+        evidence: HashMap::new(),
         trouble: None,
+        running: Vec::new(),
         lost: None,
     };
     server.begin()?;
@@ -227,7 +230,6 @@ pub fn run(
         }
         if let Some(names) = watch.take() {
             server.changed_by.extend(names);
-            server.evidence = None;
             // Our own restoring is said too: while rules are fought over that does not make looks any closer.
             server.look_at = server.look_at.min(server.now() + LOOK_AFTER).max(server.no_look_before);
         }

@@ -58,6 +58,8 @@ pub struct Ended {
     pub holds: String,
     /// What failed, and why: the first of it.
     pub failed: Option<(String, String)>,
+    /// Units that may not run then, and would not stop.
+    pub running: Vec<String>,
     /// Nobody says that it does hold: the service must end, and whoever comes after it closes.
     pub unknown: bool,
 }
@@ -65,7 +67,7 @@ pub struct Ended {
 /// Changes. What loosens and fails on the way ends in the strictest profile; what tightens goes on, whatever a unit does.
 pub fn run(machine: &mut dyn Machine, from: &Profile, to: &Profile, strictest: &Profile) -> Ended {
     let opens = loosens(from, to);
-    let mut failed = None;
+    let (mut failed, mut running) = (None, Vec::new());
     for step in steps(from, to) {
         let under_way = UnderWay { from: from.name.clone(), step: step.to_string(), to: to.name.clone() };
         // A full disk keeps nobody from tightening.
@@ -79,18 +81,20 @@ pub fn run(machine: &mut dyn Machine, from: &Profile, to: &Profile, strictest: &
         if opens || rules {
             return Ended { failed, ..close(machine, strictest) };
         }
+        running.extend(step.stops());
     }
     let _ = machine.remember(None);
-    Ended { holds: to.name.clone(), failed, unknown: false }
+    Ended { holds: to.name.clone(), failed, running, unknown: false }
 }
 
 /// Has the strictest profile hold, whatever fails on the way. Where not even its rules can be had nothing goes anywhere:
 /// that is no looser.
 pub fn close(machine: &mut dyn Machine, strictest: &Profile) -> Ended {
-    let (mut failed, mut unknown) = (None, false);
+    let (mut failed, mut running, mut unknown) = (None, Vec::new(), false);
     for step in steps(strictest, strictest) {
         if let Err(why) = act(machine, &step) {
             unknown |= matches!(why, NoRules::Unknown(_));
+            running.extend(step.stops());
             failed.get_or_insert((step.to_string(), why.to_string()));
         }
     }
@@ -98,7 +102,7 @@ pub fn close(machine: &mut dyn Machine, strictest: &Profile) -> Ended {
     if !unknown {
         let _ = machine.remember(None);
     }
-    Ended { holds: strictest.name.clone(), failed, unknown }
+    Ended { holds: strictest.name.clone(), failed, running, unknown }
 }
 
 fn act(machine: &mut dyn Machine, step: &Step) -> Result<(), NoRules> {

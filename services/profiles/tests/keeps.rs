@@ -219,6 +219,26 @@ fn without_the_audit_daemon_nothing_is_loosened_and_everything_tightened() {
 }
 
 #[test]
+fn a_unit_that_would_not_stop_is_asked_again() {
+    let Some(device) = Device::start(Shared::new()) else { return };
+    assert!(holds(&device.change("research"), "research"));
+    device.state.get().fails = ["stop tor@default.service".to_owned()].into();
+    assert!(holds(&device.change(STRICTEST), STRICTEST), "its packets go nowhere");
+    let told = |device: &Device| device.shown().troubles.iter().any(|it| it.contains("stop tor@default.service"));
+    assert!(told(&device) && device.state.get().running.contains("tor@default.service"));
+    device.later(Duration::from_secs(6));
+    assert!(told(&device), "it fails again");
+    device.state.get().fails.clear();
+    device.later(Duration::from_secs(4));
+    assert!(told(&device), "not all the time");
+    device.later(Duration::from_secs(2));
+    device.state.until("it stops", |it| it.running.is_empty());
+    assert!(!told(&device));
+    let entries = device.state.until_entries("profile.failed", 1);
+    assert_eq!((entries.len(), &entries[0]["holds"]), (1, &STRICTEST.into()), "one entry: {entries:?}");
+}
+
+#[test]
 fn a_daemon_that_hangs_costs_its_time_once_however_many_entries_wait() {
     let state = Shared::new();
     state.get().operator = "unattended: [{uids: [0], profiles: [offline_private]}]".into();

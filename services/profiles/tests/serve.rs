@@ -310,25 +310,28 @@ fn evidence_cannot_be_changed_and_has_no_mark() {
     assert!(bound_to(&parsed, &shipped(page, &loopback)), "it is still what it was");
     assert!(bind(&shipped(page, &loopback), MARK, ["eth0"]).to_string().contains(&mark), "the control");
     assert!(evidence.links.contains("LOOPBACK"));
-    // Who asks all the time costs no look each time, unless the kernel says that something has changed.
-    let looks = || device.state.get().looks;
-    let before = looks();
-    (0..20).for_each(|_| drop(read()));
-    assert!(looks() - before < 5, "{}", looks() - before);
-    let before = looks();
-    device.stir();
-    device.state.until("it looks", |it| it.looks > before);
-    let before = looks();
-    read();
-    assert!(looks() > before);
     // Rules of somebody else beside ours cannot be read: the mark is still nobody's business.
     let foreign = "table ip nat {\n\tchain x {\n\t\ttcp flags 0x02 meta mark 0x0000ffee accept\n\t}\n}\n";
     device.state.get().foreign = Some(foreign.into());
-    device.later(Duration::from_secs(2));
     let evidence = read();
     assert!(parse(evidence.ruleset.as_bytes()).is_err());
     assert!(!evidence.ruleset.contains(&mark), "{}", evidence.ruleset);
     assert!(evidence.ruleset.contains("table ip nat") && evidence.ruleset.contains("tcp flags 0x02 meta mark 0x"));
+}
+
+#[test]
+fn who_asks_for_evidence_all_the_time_keeps_nobody_from_it() {
+    let Some(device) = Device::start(Shared::new()) else { return };
+    let busy = |connection: &_| (0..20).filter(|_| refused(&ask(connection, Request::Evidence {})).is_some()).count();
+    let (one, other) = (device.connect_as(961), device.connect_as(1000));
+    // The clock goes on meanwhile.
+    let (before, began) = (device.state.get().looks, Instant::now());
+    let refusals = busy(&other);
+    let looks = device.state.get().looks - before;
+    assert!(refusals + looks >= 20 && looks <= 5 * (1 + began.elapsed().as_secs() as usize), "{refusals} {looks}");
+    assert_eq!(refused(&ask(&one, Request::Evidence {})), None, "another user's");
+    device.later(Duration::from_secs(2));
+    assert_eq!(refused(&ask(&other, Request::Evidence {})), None, "a second later");
 }
 
 #[test]

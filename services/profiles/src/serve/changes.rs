@@ -19,6 +19,8 @@ use std::time::Duration;
 const RESTORED_MAX: u32 = 10;
 /// Within so long.
 const RESTORED_WITHIN: Duration = Duration::from_secs(60);
+/// A bus that was away is back by then, or not soon.
+const STOP_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// Between two looks then.
 const LOOK_SLOWLY_AFTER: Duration = Duration::from_secs(1);
 
@@ -37,8 +39,8 @@ impl Server<'_> {
     }
 
     fn close(&mut self, from: &str, strictest: &Meant) {
-        let Ended { holds, failed, unknown } = close(self.world, &strictest.page);
-        self.evidence = None;
+        let Ended { holds, failed, running, unknown } = close(self.world, &strictest.page);
+        self.stop_again(running);
         (self.holds, self.ends_at) = (holds, None);
         self.lost = failed.as_ref().filter(|_| unknown).map(|(step, why)| format!("{step}: {why}"));
         self.trouble = failed.as_ref().map(|(step, why)| format!("{step}: {why}"));
@@ -76,9 +78,9 @@ impl Server<'_> {
         }
         let ended = switch(self.world, &from.page, &to.page, &strictest.page);
         self.holds = ended.holds;
+        self.stop_again(ended.running);
         // Tokens were for a change from what held before.
         self.tokens = Tokens::default();
-        self.evidence = None;
         let minutes = to.page.expires_after_minutes.filter(|_| self.holds == to.page.name);
         self.ends_at = minutes.map(|minutes| self.now() + Duration::from_secs(60 * u64::from(minutes)));
         self.trouble = ended.failed.as_ref().map(|(step, why)| format!("{step}: {why}"));
@@ -126,9 +128,26 @@ impl Server<'_> {
         let _ = self.change(STRICTEST, &by);
     }
 
+    /// Units that may not run are asked again later: systemd, or the bus to it, may have been away.
+    fn stop_again(&mut self, running: Vec<String>) {
+        if !running.is_empty() {
+            self.look_at = self.look_at.min(self.now() + STOP_AGAIN_AFTER);
+        }
+        self.running = running;
+    }
+
     /// Looks whether the rules are those of the profile that holds, and has them be.
     pub(super) fn look(&mut self) {
         self.look_at = self.now() + super::LOOK_ANYWAY_AFTER;
+        let mut running = std::mem::take(&mut self.running);
+        if !running.is_empty() {
+            running.retain(|unit| self.world.stop(unit).is_err());
+            if running.is_empty() {
+                say(Priority::Info, "what would not stop has stopped");
+                self.trouble = None;
+            }
+            self.stop_again(running);
+        }
         let mut names = std::mem::take(&mut self.changed_by);
         names.retain(|name| !name.is_empty());
         let closed = self.meant(&self.holds).is_none_or(|meant| meant.page.is_closed());

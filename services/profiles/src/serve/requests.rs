@@ -21,8 +21,10 @@ const ANSWER_LATE_MAX: Duration = Duration::from_secs(5);
 const NAME_CHARS_MAX: usize = 64;
 /// Users whose refusals are counted one by one.
 const REFUSED_USERS_MAX: usize = 256;
-/// Looking costs two programs: who asks for evidence all the time has the same again, unless something has changed.
-const EVIDENCE_LASTS: Duration = Duration::from_secs(1);
+/// Looking costs some programs, while everybody waits: so often may one user ask for evidence,
+const LOOKS_MAX: u32 = 4;
+/// within so long.
+const LOOKS_WITHIN: Duration = Duration::from_secs(1);
 
 impl Server<'_> {
     pub(super) fn answer(&mut self, token: u64, id: u64, uid: u32, ask: Request, terminal: Option<OwnedFd>) {
@@ -43,7 +45,7 @@ impl Server<'_> {
                 let shown = self.shown();
                 self.reply(token, id, Reply::Shown(shown));
             }
-            Request::Evidence {} => self.evidence(token, id),
+            Request::Evidence {} => self.evidence(token, id, uid),
             Request::Preview { profile } => match self.previewed(uid, &profile) {
                 Ok(preview) => self.reply(token, id, Reply::Previewed(preview)),
                 Err((why, message)) => self.refuse(token, id, why, &message),
@@ -257,26 +259,24 @@ impl Server<'_> {
         }
     }
 
-    fn evidence(&mut self, token: u64, id: u64) {
-        let made = self.seen().and_then(|bytes| in_memory(&bytes).map_err(|error| error.to_string()));
+    fn evidence(&mut self, token: u64, id: u64, uid: u32) {
+        let now = self.now();
+        self.evidence.retain(|_, (_, since)| now.saturating_sub(*since) < LOOKS_WITHIN);
+        let (count, _) = self.evidence.entry(uid).or_insert((0, now));
+        *count += 1;
+        if *count > LOOKS_MAX {
+            return self.refuse(token, id, Why::Busy, "evidence was asked for too often within a second");
+        }
+        let made = self.world.check().and_then(|checked| {
+            let evidence =
+                Evidence { profile: self.holds.clone(), ruleset: unmarked(&checked.ruleset), links: checked.links };
+            let bytes = serde_json::to_vec(&evidence).map_err(|error| error.to_string())?;
+            in_memory(&bytes).map_err(|error| error.to_string())
+        });
         match made {
             Ok(file) => self.reply_with(token, id, Reply::Evidence {}, Some(&file)),
             Err(why) => self.refuse(token, id, Why::Failed, &why),
         }
-    }
-
-    fn seen(&mut self) -> Result<Vec<u8>, String> {
-        let now = self.now();
-        let known = self.evidence.as_ref().filter(|(at, _)| now.saturating_sub(*at) < EVIDENCE_LASTS);
-        if let Some((_, bytes)) = known {
-            return Ok(bytes.clone());
-        }
-        let checked = self.world.check()?;
-        let (profile, ruleset) = (self.holds.clone(), unmarked(&checked.ruleset));
-        let evidence = Evidence { profile, ruleset, links: checked.links };
-        let bytes = serde_json::to_vec(&evidence).map_err(|error| error.to_string())?;
-        self.evidence = Some((now, bytes.clone()));
-        Ok(bytes)
     }
 
     /// Records a refusal; of somebody who asks all the time only some, with how many there were.
