@@ -7,6 +7,7 @@ mod import;
 use crate::cache::Cache;
 use crate::error::{At, Error};
 use crate::tools::mkfs;
+pub use crate::tools::qemu::Card;
 use crate::tools::qemu::{Accelerator, Guest, Watched};
 use regex::Regex;
 use serde::Serialize;
@@ -26,8 +27,8 @@ pub struct BootOptions {
     pub expect: Option<Regex>,
     /// Is the serial console our own standard input and output?
     pub console: bool,
-    /// A network card, and where its frames are kept (pcap).
-    pub network: Option<PathBuf>,
+    /// A network card.
+    pub network: Option<Card>,
     /// For how long it may take.
     pub timeout: Duration,
     /// Further kernel arguments, for this boot only.
@@ -78,7 +79,7 @@ pub fn boot(bundle: &Path, options: &BootOptions, cache: &Cache, say: &dyn Fn(&s
         memory: MEMORY,
         log: &options.log,
         console: options.console,
-        network: options.network.as_deref(),
+        network: options.network.as_ref(),
     };
     let start = Instant::now();
     let seen = |text: &str| options.expect.as_ref().is_some_and(|expect| expect.is_match(text));

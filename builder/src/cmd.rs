@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use regex::Regex;
-use secai_builder::boot::{BootOptions, Booted};
+use secai_builder::boot::{BootOptions, Booted, Card};
 use secai_builder::error::Error;
 use secai_builder::keys::DevelopmentKeys;
 use secai_builder::pipeline::{Options, Report, Until};
@@ -132,9 +132,12 @@ struct BootArgs {
     /// Sit at the serial console: what is typed goes to the guest, until it powers off or Ctrl-A x ends it
     #[arg(long, conflicts_with = "json")]
     console: bool,
-    /// Give the guest a network card, with an address to be had and nobody else behind it; write its frames here (pcap)
+    /// Give the guest a network card, and write its frames here (pcap); behind it is nobody but who has --wire
     #[arg(long, value_name = "FILE")]
     network: Option<PathBuf>,
+    /// The other end of its wire: a Unix datagram socket that takes frames, and sends them to SOCKET.guest
+    #[arg(long, value_name = "SOCKET", requires = "network")]
+    wire: Option<PathBuf>,
     /// Seconds it may take [default: 300; at its console as long as it runs]
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
@@ -219,7 +222,8 @@ impl BootArgs {
         });
         let limit = if self.console { CONSOLE_SECONDS_MAX } else { BOOT_SECONDS };
         let timeout = Duration::from_secs(self.timeout.unwrap_or(limit));
-        let (console, network, append) = (self.console, self.network, self.append);
+        let (console, append) = (self.console, self.append);
+        let network = self.network.map(|frames| Card { frames, wire: self.wire });
         let options = BootOptions { expect: compiled.transpose()?, console, network, timeout, append, log };
         Ok((self.bundle, options))
     }

@@ -31,6 +31,7 @@
 
 pub mod composing;
 pub mod lab;
+pub mod lan;
 pub mod machine;
 mod ran;
 mod require;

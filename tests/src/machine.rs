@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::composing::Composing;
+use crate::lan::Lan;
 use crate::{as_root, program};
 
 /// What a guest may take to boot, under software emulation on a machine with other work.
@@ -94,6 +95,8 @@ pub struct Machine {
     asked: u32,
     scripts: u32,
     frames: PathBuf,
+    /// As long as it runs.
+    _lan: Lan,
 }
 
 impl Machine {
@@ -109,6 +112,8 @@ impl Machine {
             .arg("boot")
             .arg(composing.out().join("6-bundle"));
         boot.args(["--console", "--timeout", ENDS_WITHIN_S, "--append", "quiet", "--network"]).arg(&frames);
+        let lan = Lan::begin(&composing.scratch.join("wire"));
+        boot.arg("--wire").arg(lan.wire());
         boot.arg("--log").arg(composing.scratch.join("serial.log"));
         let mut child = boot.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let console = child.stdin.take().unwrap();
@@ -121,7 +126,7 @@ impl Machine {
                 ears.lock().unwrap_or_else(PoisonError::into_inner).push_str(&String::from_utf8_lossy(&part[..length]));
             }
         });
-        let mut machine = Self { child, console, heard, at: 0, asked: 0, scripts: 0, frames };
+        let mut machine = Self { child, console, heard, at: 0, asked: 0, scripts: 0, frames, _lan: lan };
         machine.hear_within(&format!("{PERSON}@"), BOOTS_WITHIN);
         // No colours, no echo, no prompt, no line that is cut.
         machine.say("bind 'set enable-bracketed-paste off'; stty -echo cols 500; PS1= PS2= SYSTEMD_COLORS=0 SYSTEMD_PAGER=cat; export SYSTEMD_COLORS SYSTEMD_PAGER; set -m");

@@ -176,6 +176,7 @@ SH
 cat >>false-ip <<'SH'
 if [ "$*" = "link set dev eth0 up" ] && [ "$(cat times)" -gt 0 ]; then
   echo $(($(cat times) - 1)) >times
+  [ "$(cat how)" != never ] || exit 2
   ./real-ip link delete eth0
   [ "$(cat how)" = gone ] || ./real-ip link add eth0 type veth peer name w-lan.5
 fi
@@ -195,6 +196,7 @@ try() { # NAME HOW TIMES
 try other other 1
 try gone gone 1
 try restless other 100
+try never never 100
 # It goes while its chain is on its way: before Linux 6.16 that fails the whole text.
 cp /usr/sbin/nft real-nft
 cat >false-nft <<SH
@@ -224,7 +226,7 @@ done
         assert_eq!(lab.said(name, 0)["links"], serde_json::json!([]), "{name}");
         lab.proven(&format!("{name}-check"), "research");
     }
-    for name in ["other", "gone", "restless", "old", "new"] {
+    for name in ["other", "gone", "restless", "never", "old", "new"] {
         assert_ne!(lab.text(&format!("{name}-left")).trim(), "1", "{name}: it was not tried");
     }
     assert_eq!(lab.said("other", 0)["profile"], "research");
@@ -232,6 +234,10 @@ done
     assert_eq!(lab.text("other-up").trim(), "eth0 w-lan.5");
     assert_eq!(lab.said("gone", 0)["links"], serde_json::json!([]));
     lab.proven("gone-check", "research");
+    // One that cannot be set up stays down, and is nobody's reason to close: the kernel makes such with its modules.
+    assert_eq!(lab.said("never", 0)["profile"], "research");
+    lab.proven("never-check", "research");
+    assert_eq!(lab.text("never-up").trim(), "w-lan.5");
     // From Linux 6.16 on a chain finds a new device of the old name by itself: nothing is restless then.
     if lab.text("restless.code").trim() != "0" {
         let said = lab.said("restless", 2);

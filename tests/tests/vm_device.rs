@@ -1,5 +1,5 @@
 //! The device, booted: a person at its console changes what may leave, and every frame that comes out of its network card
-//! is looked at. Nothing answers behind that card but QEMU itself, which lets nothing go further.
+//! is looked at. Behind that card is a network of one, which gives it an address and sends nothing further.
 
 use std::collections::BTreeSet;
 
@@ -100,7 +100,10 @@ fn a_booted_device_sends_what_its_profile_says() {
 fn begins_closed(machine: &mut Machine) {
     machine
         .person("for i in $(seq 99); do s=$(systemctl is-system-running); [ $s = starting ] || break; sleep 1; done");
-    assert_eq!(machine.person("systemctl is-system-running").ended(0).trim(), "running");
+    let state = machine.person("systemctl is-system-running").text;
+    let failed =
+        machine.root("systemctl --failed --no-legend; journalctl --boot --priority=err --no-pager --lines=20").text;
+    assert_eq!(state.trim(), "running", "{failed}");
     holds(machine, "offline_private");
     assert!(machine.person("ip -br link | cat").ended(0).contains("enp0s1"), "there is a network card");
     links_are_down(machine);
@@ -189,8 +192,8 @@ fn lets_out_what_a_person_confirmed(machine: &mut Machine) {
         "for i in $(seq 100); do ip -br address | grep -q 10.0.2.15 && break; sleep 0.2; done; ip -br address | cat";
     let address = machine.person(address).ended(0);
     assert!(address.contains("10.0.2.15"), "{address}");
-    // QEMU offers no router to who may go nowhere.
-    machine.root("ip route add default via 10.0.2.2").ended(0);
+    let routes = machine.person("ip route | cat").ended(0);
+    assert!(routes.contains("default via 10.0.2.2"), "{routes}");
     let before = machine.frames();
     let others: Vec<String> = kinds(&before).into_iter().filter(|kind| !LINK.contains(&kind.as_str())).collect();
     assert_eq!(others, [""; 0], "what the link needs, and nothing else");
@@ -315,7 +318,8 @@ for i in $(seq 300); do systemctl is-active --quiet secure-ai-profiles && break;
     machine.root("dd if=/dev/zero of=/var/full bs=1M 2>/dev/null; df --output=avail /var | tail -1").ended(0);
     applied(machine, "offline_private", "offline_private").ended(0);
     let said = applied(machine, "full_lab", "full_lab");
-    assert!(said.code == 1 && said.text.contains("it cannot be recorded first"), "{}", said.text);
+    // The audit daemon keeps room for its last entries; who begins a change notes it first, and has none.
+    assert!(said.code != 0 && said.text.contains("(os error 28)); offline_private holds"), "{}", said.text);
     machine.root("rm /var/full; systemctl restart secure-ai-audit").ended(0);
     holds(machine, "offline_private");
 
@@ -350,7 +354,7 @@ for i in $(seq 300); do systemctl is-active --quiet secure-ai-profiles && break;
     let stopped =
         "for i in $(seq 60); do systemctl is-active secure-ai-airlock systemd-networkd || exit 0; sleep 1; done";
     let stopped = machine.root(stopped).ended(0);
-    assert_eq!(stopped.lines().filter(|line| *line == "inactive").count(), 2, "they are asked again: {stopped}");
+    assert!(stopped.ends_with("inactive\ninactive\n"), "they are asked again: {stopped}");
     holds(machine, "offline_private");
 }
 
@@ -394,9 +398,12 @@ systemctl restart secure-ai-profiles"
     applied(machine, "full_lab", "full_lab").ended(0);
     let from = std::time::Instant::now();
     holds(machine, "full_lab");
+    // Links of modules come meanwhile, some of which cannot be set up.
     meanwhile(machine);
     while entries(machine, "profile.applied").pop().unwrap()["d"]["by"] != "expiry" {
-        assert!(from.elapsed() < std::time::Duration::from_secs(90), "it does not end");
+        if from.elapsed() > std::time::Duration::from_secs(180) {
+            panic!("it does not end: {}", machine.root("secaictl audit show; secaictl profile show").text);
+        }
     }
     eprintln!("ended by itself, seen after {} s", from.elapsed().as_secs());
     links_are_down(machine);

@@ -6,7 +6,7 @@ use crate::error::{At, Error};
 use std::fs;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -103,6 +103,16 @@ fn probe(cache: &Cache) -> Result<bool, Error> {
     Ok(false)
 }
 
+/// A network card, on a wire that goes nowhere: QEMU's own network would be a way out of this machine.
+#[derive(Debug, Clone)]
+pub struct Card {
+    /// Where its frames are written (pcap).
+    pub frames: PathBuf,
+    /// The Unix datagram socket at the other end, a frame in each datagram: who listens there, and sends to the same name
+    /// with `.guest` behind it, is the whole network.
+    pub wire: Option<PathBuf>,
+}
+
 /// A guest to be: kernel, initramfs and arguments given directly, one disk, no network device unless one is asked for.
 #[derive(Debug)]
 pub struct Guest<'a> {
@@ -120,8 +130,8 @@ pub struct Guest<'a> {
     pub log: &'a Path,
     /// Is the console our standard input and output as well?
     pub console: bool,
-    /// A network card, and where its frames are written (pcap): QEMU itself answers, and lets nothing further.
-    pub network: Option<&'a Path>,
+    /// Its network card.
+    pub network: Option<&'a Card>,
 }
 
 /// How watching a guest ended.
@@ -234,12 +244,19 @@ impl Guest<'_> {
     }
 
     fn card(&self) -> Vec<String> {
-        let Some(frames) = self.network else { return ["-nic", "none"].map(str::to_owned).to_vec() };
-        let frames = frames.display().to_string().replace(',', ",,");
+        let Some(card) = self.network else { return ["-nic", "none"].map(str::to_owned).to_vec() };
+        let named = |path: &Path| path.display().to_string().replace(',', ",,");
+        let frames = named(&card.frames);
+        let wire = card.wire.as_deref().map(named).map_or_else(
+            || "hubport,id=net,hubid=0".to_owned(),
+            |wire| {
+                let ends = format!("local.type=unix,local.path={wire}.guest,remote.type=unix,remote.path={wire}");
+                format!("dgram,id=net,{ends}")
+            },
+        );
         let words = [
             "-netdev",
-            // An address, a router and a resolver, none of which goes on to anywhere.
-            "user,id=net,restrict=on",
+            &wire,
             "-device",
             &format!("virtio-net-pci,netdev=net,mac={GUEST_ADDRESS}"),
             "-object",

@@ -229,11 +229,19 @@ fn settle(shipped: &Shipped, live: &Live) -> Result<bool, ActError> {
     if others.is_empty() {
         return Ok(true);
     }
-    let set = others.iter().try_for_each(|name| set_link(name, up));
+    let mut failed = Vec::new();
+    for name in &others {
+        failed.extend(set_link(name, up).err());
+    }
     let after = now()?;
     let still = after.links.0.keys().eq(live.links.0.keys());
     if still {
-        set?;
+        match failed.into_iter().next() {
+            // It stays down: the tunnels that the kernel makes with its modules cannot be set up at all.
+            Some(error) if up => say(Priority::Warning, &error.to_string()),
+            Some(error) => return Err(error.into()),
+            None => {}
+        }
         if judged(shipped, &after).is_ok() {
             return Ok(true);
         }
