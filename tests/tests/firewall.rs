@@ -190,7 +190,7 @@ try() { # NAME HOW TIMES
   echo $2 >how; echo $3 >times
   mount --bind false-ip /usr/bin/ip
   says $1 apply --profile research
-  umount /usr/bin/ip
+  umount --lazy /usr/bin/ip
   says $1-check check; up $1-up; cp times $1-left
 }
 try other other 1
@@ -217,7 +217,7 @@ for how in old new; do
   echo $how >how; echo 1 >times
   mount --bind false-nft /usr/sbin/nft
   says $how apply --profile research
-  umount /usr/sbin/nft
+  umount --lazy /usr/sbin/nft
   says $how-check check; cp times $how-left
 done
 "#,
@@ -349,7 +349,7 @@ between() { # NAME SED: what is checked with this between nft and the second rea
   chmod +x false-nft
   mount --bind false-nft /usr/sbin/nft
   says $1 check
-  umount /usr/sbin/nft
+  umount --lazy /usr/sbin/nft
 }
 firewall apply --profile research >/dev/null
 between same s/x/x/
@@ -401,7 +401,7 @@ for n in 1 2 3 4 5 6; do for how in fails kills; do
   echo 0 | tee runs fails kills >/dev/null
   echo $n >$how
   says $how-$n apply --profile offline_private
-  umount /usr/sbin/nft
+  umount --lazy /usr/sbin/nft
   nft list ruleset >$how-$n-rules
   cp runs $how-$n-runs
   # What systemd does then.
