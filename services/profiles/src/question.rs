@@ -159,7 +159,7 @@ fn left_until(until: Instant) -> Timespec {
     Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() }
 }
 
-/// A terminal that was halted (Ctrl-S) takes nothing: who asks there may not keep this thread for ever.
+/// A terminal that was halted (Ctrl-S) takes nothing: the time for typing ends that as well.
 fn write_all(terminal: impl AsFd, mut text: &[u8], until: Instant) -> io::Result<()> {
     while !text.is_empty() {
         if poll(&mut [PollFd::new(&terminal, PollFlags::OUT)], Some(&left_until(until)))? == 0 {

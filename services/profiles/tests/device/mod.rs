@@ -353,12 +353,12 @@ impl Device {
         receive(&connection).0.answer
     }
 
-    /// Asks it to end.
     /// Waits until it ends by itself.
     pub fn ended(&mut self) -> Result<(), ServeError> {
         self.server.take().unwrap().join().unwrap()
     }
 
+    /// Asks it to end.
     pub fn end(&mut self) -> Result<(), ServeError> {
         rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).unwrap();
         let ended = self.server.take().unwrap().join().unwrap();
