@@ -16,6 +16,7 @@ pub mod check;
 pub mod digest;
 pub mod dsse;
 pub mod files;
+pub mod grubenv;
 mod layer;
 pub mod layout;
 pub mod limits;
