@@ -1,14 +1,16 @@
 //! The command line: clap structs only, one `resolve` per verb that turns words into plain values.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use regex::Regex;
 use secai_builder::boot::{BootOptions, Booted, Card};
+use secai_builder::disk::{Disk, DiskOptions, Format};
 use secai_builder::error::Error;
 use secai_builder::keys::DevelopmentKeys;
 use secai_builder::pipeline::{Options, Report, Until};
 use secai_builder::plan::{Cache, PlanOptions};
 use secai_builder::progress::{Stage, Voice};
-use secai_builder::recipe::OutsideFiles;
+use secai_builder::recipe::explain::{Explained, How, Origin};
+use secai_builder::recipe::{OutsideFiles, Recipe};
 use secai_builder::stage::State;
 use serde_json::json;
 use std::io::{IsTerminal, Write};
@@ -40,8 +42,10 @@ enum Verb {
     #[command(after_help = "Example:\n  secai-build build recipes/minimal.yml --number 7 --channel dev")]
     Build(BuildArgs),
     /// Pin every input, fetch it, and say what would be rebuilt and why
-    #[command(after_help = "Example:\n  secai-build plan recipes/minimal.yml --refresh")]
-    Plan(StageArgs),
+    #[command(
+        after_help = "Examples:\n  secai-build plan recipes/minimal.yml --refresh\n  secai-build plan recipes/secai.yml --explain"
+    )]
+    Plan(PlanArgs),
     /// As far as the tree of the image
     #[command(after_help = "Example:\n  secai-build rootfs recipes/minimal.yml && sudo ls out/minimal/2-rootfs/tree")]
     Rootfs(StageArgs),
@@ -61,9 +65,14 @@ enum Verb {
     /// All stages; the same as build
     #[command(after_help = "Example:\n  secai-build bundle recipes/minimal.yml --unsigned")]
     Bundle(BuildArgs),
-    /// Start a bundle in QEMU and wait for a line on its serial console, or sit at it
+    /// Make a disk of a bundle, which starts by UEFI with Secure Boot; without root
     #[command(
-        after_help = "Examples:\n  secai-build boot out/minimal/6-bundle --expect 'login:' --timeout 300\n  secai-build boot out/secai/6-bundle --console --network frames.pcap"
+        after_help = "Examples:\n  secai-build disk out/secai/6-bundle\n  secai-build disk out/secai/6-bundle --format qcow2 --size 16G --output vm.qcow2\n\nWhat it reads was not verified: verify-release bundle does that."
+    )]
+    Disk(DiskArgs),
+    /// Start a bundle or a disk in QEMU and wait for a line on its serial console, or sit at it
+    #[command(
+        after_help = "Examples:\n  secai-build boot out/minimal/6-bundle --expect 'login:' --timeout 300\n  secai-build boot out/secai/6-bundle --console --network frames.pcap\n  secai-build boot out/secai/disk.raw --expect 'Secure boot enabled'"
     )]
     Boot(BootArgs),
     /// Development keys
@@ -96,6 +105,15 @@ struct StageArgs {
 }
 
 #[derive(Debug, Args)]
+struct PlanArgs {
+    #[command(flatten)]
+    stage: StageArgs,
+    /// Only say which file and line each value of the recipe came from, and what was taken away where; nothing is pinned
+    #[arg(long)]
+    explain: bool,
+}
+
+#[derive(Debug, Args)]
 struct BuildArgs {
     #[command(flatten)]
     stage: StageArgs,
@@ -124,7 +142,8 @@ struct BuildArgs {
 
 #[derive(Debug, Args)]
 struct BootArgs {
-    /// The bundle; nothing else is read
+    /// The bundle, or a disk that was made of one; nothing else is read
+    #[arg(value_name = "BUNDLE|DISK")]
     bundle: PathBuf,
     /// Regular expression that the serial console must show [default: login:]
     #[arg(long, value_name = "REGEX")]
@@ -141,12 +160,71 @@ struct BootArgs {
     /// Seconds it may take [default: 300; at its console as long as it runs]
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
-    /// Further kernel argument, for this boot only; may be repeated
+    /// What the guest writes stays on the disk; else the disk is as it was
+    #[arg(long)]
+    keep: bool,
+    /// Variables that a disk's firmware begins with, which are copied; default: Secure Boot is on, with Microsoft's keys
+    #[arg(long, value_name = "FILE")]
+    variables: Option<PathBuf>,
+    /// Further kernel argument of a bundle, for this boot only; may be repeated
     #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
     append: Vec<String>,
-    /// Where the serial log is kept; default: BUNDLE.boot.log
+    /// Where the serial log is kept; default: BUNDLE.boot.log, DISK.boot.log
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct DiskArgs {
+    /// The bundle; nothing else is read
+    bundle: PathBuf,
+    /// raw, as it is written onto a disk, or qcow2
+    #[arg(long, value_name = "FORMAT", default_value = "raw")]
+    format: FormatName,
+    /// Bytes of the whole disk, with K, M, G or T behind; default: what the image needs, and 1G for /var
+    #[arg(long, value_name = "SIZE")]
+    size: Option<String>,
+    /// The file; default: disk.raw or disk.qcow2 beside the bundle
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum FormatName {
+    Raw,
+    Qcow2,
+}
+
+impl DiskArgs {
+    fn resolve(self) -> Result<(PathBuf, DiskOptions), Error> {
+        let size = self.size.map(|size| {
+            bytes(&size).ok_or_else(|| Error::Usage {
+                option: "--size",
+                reason: "is no number of bytes, such as 8G".into(),
+                value: size,
+            })
+        });
+        let (format, name) = match self.format {
+            FormatName::Raw => (Format::Raw, "disk.raw"),
+            FormatName::Qcow2 => (Format::Qcow2, "disk.qcow2"),
+        };
+        // As `.` it would lie in itself.
+        let beside = || {
+            let whole = self.bundle.canonicalize().unwrap_or_else(|_| self.bundle.clone());
+            whole.parent().unwrap_or(Path::new("")).join(name)
+        };
+        let output = self.output.unwrap_or_else(beside);
+        Ok((self.bundle, DiskOptions { format, size: size.transpose()?, output }))
+    }
+}
+
+/// `8G`, `512M`, `1000`: powers of two.
+fn bytes(text: &str) -> Option<u64> {
+    let units = [('K', 10), ('M', 20), ('G', 30), ('T', 40)];
+    let (number, shift) =
+        units.into_iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift))).unwrap_or((text, 0));
+    let is_plain = !number.is_empty() && number.bytes().all(|it| it.is_ascii_digit());
+    number.parse::<u64>().ok().filter(|_| is_plain)?.checked_mul(1 << shift)
 }
 
 #[derive(Debug, Subcommand)]
@@ -222,16 +300,27 @@ impl BootArgs {
         });
         let limit = if self.console { CONSOLE_SECONDS_MAX } else { BOOT_SECONDS };
         let timeout = Duration::from_secs(self.timeout.unwrap_or(limit));
-        let (console, append) = (self.console, self.append);
+        let expect = compiled.transpose()?;
         let network = self.network.map(|frames| Card { frames, wire: self.wire });
-        let options = BootOptions { expect: compiled.transpose()?, console, network, timeout, append, log };
-        Ok((self.bundle, options))
+        let Self { bundle, console, append, keep, variables, .. } = self;
+        let options = BootOptions { expect, console, network, timeout, append, keep, variables, log };
+        Ok((bundle, options))
     }
 }
 
 /// Parses the command line and does what it says.
-pub fn run() -> Result<(), Error> {
+pub fn run() -> Result<ExitCode, Error> {
     let cli = Cli::parse();
+    if matches!(cli.verb, Verb::Disk(_)) && !rustix::process::geteuid().is_root() {
+        // It reports for itself.
+        let status = secai_builder::tools::userns::run_again()?;
+        let code = status.code().and_then(|code| u8::try_from(code).ok()).map(ExitCode::from);
+        return code.ok_or_else(|| Error::EndedInside { status: status.to_string() });
+    }
+    act(cli).map(|()| ExitCode::SUCCESS)
+}
+
+fn act(cli: Cli) -> Result<(), Error> {
     let voice = if cli.quiet { Voice::Quiet } else { Voice::Normal };
     let staged = |args: StageArgs, until: Until| {
         let (recipe, options) = args.resolve(voice);
@@ -242,11 +331,22 @@ pub fn run() -> Result<(), Error> {
             let (recipe, options) = args.resolve(voice);
             print(&secai_builder::pipeline::run(&recipe, &options, Until::Bundle)?, cli.json)
         }
-        Verb::Plan(args) => staged(args, Until::Plan),
+        Verb::Plan(PlanArgs { stage, explain: true }) => {
+            let (recipe, options) = stage.resolve(voice);
+            print_explained(&Recipe::load(&recipe, options.outside)?.explained, cli.json)
+        }
+        Verb::Plan(PlanArgs { stage, explain: false }) => staged(stage, Until::Plan),
         Verb::Rootfs(args) => staged(args, Until::Rootfs),
         Verb::Commit(args) => staged(args, Until::Commit),
         Verb::Image(args) => staged(args, Until::Image),
         Verb::Attest(args) => staged(args, Until::Attest),
+        Verb::Disk(args) => {
+            let (bundle, options) = args.resolve()?;
+            let stage = Stage::begin("disk", voice);
+            let disk = secai_builder::disk::make(&bundle, &options, &Cache::of_user()?, &|what| stage.say(what))?;
+            stage.end(&State::Rebuilt(String::new()), &format!("{} MiB", disk.bytes >> 20));
+            print_disk(&disk, cli.json)
+        }
         Verb::Boot(args) => {
             let (bundle, options) = args.resolve()?;
             // What the guest writes is what is shown then.
@@ -307,11 +407,56 @@ fn print(report: &Report, as_json: bool) -> Result<(), Error> {
     line(&text.join("\n"))
 }
 
+fn print_explained(explained: &Explained, as_json: bool) -> Result<(), Error> {
+    if as_json {
+        return line(&serde_json::to_string(explained).unwrap_or_default());
+    }
+    let gone = explained.gone.iter().map(|it| {
+        let how = match it.how {
+            How::Removed => "removed",
+            How::Replaced => "replaced",
+        };
+        (&it.origin, format!("{}, {how} by {}", it.origin.at, it.by))
+    });
+    let rows = |list: Vec<(&Origin, String)>| {
+        let width =
+            |of: fn(&Origin) -> &str| list.iter().map(|(it, _)| of(it).chars().count()).max().unwrap_or_default();
+        let (key, value) = (width(|it| it.key), width(|it| &it.value));
+        let row = |(it, at): &(&Origin, String)| format!("{:key$}  {:value$}  {at}", it.key, plain(&it.value));
+        list.iter().map(row).collect::<Vec<_>>().join("\n")
+    };
+    let mut text = rows(explained.values.iter().map(|it| (it, it.at.to_string())).collect());
+    if !explained.gone.is_empty() {
+        text.push_str(&format!("\n\ntaken away\n{}", rows(gone.collect())));
+    }
+    line(&text)
+}
+
+/// What a recipe of somebody else says must not steer a terminal.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+fn print_disk(disk: &Disk, as_json: bool) -> Result<(), Error> {
+    if as_json {
+        return line(&serde_json::to_string(disk).unwrap_or_default());
+    }
+    let mut text = vec![format!("{:>8}   {}", "commit", disk.commit)];
+    for part in &disk.partitions {
+        text.push(format!("{:>8}   {:>6} MiB  PARTUUID={}", part.name, part.bytes >> 20, part.uuid));
+    }
+    let shown = shown(&disk.disk);
+    text.push(format!("{:>8}   {shown}", "disk"));
+    text.push(format!("{:>8}   secai-build boot {shown}", "boot"));
+    line(&text.join("\n"))
+}
+
 fn print_boot(booted: &Booted, as_json: bool) -> Result<(), Error> {
     if as_json {
         return line(&serde_json::to_string(booted).unwrap_or_default());
     }
-    line(&format!("{:>8}   {}\n{:>8}   {}", "commit", booted.commit, "log", shown(&booted.log)))
+    let commit = booted.commit.as_ref().map(|it| format!("{:>8}   {it}\n", "commit")).unwrap_or_default();
+    line(&format!("{commit}{:>8}   {}", "log", shown(&booted.log)))
 }
 
 /// A path as a person would type it here.
@@ -347,4 +492,27 @@ pub fn report(error: &Error) -> ExitCode {
     // Whoever closed standard error does not want to know.
     let _ = std::io::stderr().write_all(text.as_bytes());
     ExitCode::from(error.exit_code())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bytes;
+
+    #[test]
+    fn sizes_are_powers_of_two() {
+        for (text, expected) in [
+            ("8G", Some(8 << 30)),
+            ("512M", Some(512 << 20)),
+            ("1000", Some(1000)),
+            ("0", Some(0)),
+            ("", None),
+            ("G", None),
+            ("+8G", None),
+            ("8g", None),
+            ("8.5G", None),
+            ("99999999T", None),
+        ] {
+            assert_eq!(bytes(text), expected, "{text}");
+        }
+    }
 }

@@ -134,6 +134,62 @@ pub enum Error {
         /// What it said.
         reason: String,
     },
+    /// The image lacks what a disk is started by.
+    #[error("the image has no /{path}, and a disk does not start without it")]
+    BootPackageMissing {
+        /// The file, in the image.
+        path: &'static str,
+        /// The package that has it.
+        package: &'static str,
+    },
+    /// A disk is too small for what goes on it.
+    #[error("a disk of {} is too small: {} are needed", mib(*given), mib(*needed))]
+    DoesNotFit {
+        /// What was asked for, in bytes.
+        given: u64,
+        /// The least.
+        needed: u64,
+        /// Of it, for kernels.
+        boot: u64,
+        /// And for the root.
+        root: u64,
+    },
+    /// An ordinary user has no numbers besides his own, to make files of other owners with.
+    #[error("{user} has no range of 65536 numbers in {file}: files of other owners cannot be made")]
+    NoNumbers {
+        /// The user.
+        user: String,
+        /// Where it would stand.
+        file: &'static str,
+    },
+    /// An ordinary user gets no user namespace.
+    #[error("a user namespace cannot be made: {reason}")]
+    NoNamespace {
+        /// What unshare said.
+        reason: String,
+    },
+    /// This program, run again as root of a namespace, was ended.
+    #[error("this program was ended in its user namespace ({status})")]
+    EndedInside {
+        /// How.
+        status: String,
+    },
+    /// A text of the disk cannot be made.
+    #[error("{name} cannot be rendered: {reason}")]
+    Template {
+        /// Which.
+        name: &'static str,
+        /// What tera said.
+        reason: String,
+    },
+    /// The firmware that a disk is started with is not there, or not of the kind.
+    #[error("the firmware {path} cannot start a disk: {reason}", path = path.display())]
+    Firmware {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// The guest did not show what was expected.
     #[error("the guest did not print /{expected}/ within {seconds} s ({ended})")]
     NotSeen {
@@ -156,10 +212,10 @@ pub enum Error {
         /// Why it will not do.
         reason: String,
     },
-    /// Another build works in the same output folder.
+    /// Another build works in the same output folder, or on the same disk.
     #[error("another secai-build works in {path}", path = path.display())]
     Locked {
-        /// The output folder.
+        /// The folder.
         path: PathBuf,
     },
 }
@@ -185,8 +241,28 @@ impl Error {
             Error::NoMirror => "add a Debian entry to /etc/apt/sources.list.d, or give --mirror URL".into(),
             Error::NeedsRoot { .. } => "run it with sudo -E, or as root in a container".into(),
             Error::ChangedUnderneath { .. } => "run again, with nothing else working in the output folder".into(),
+            Error::BootPackageMissing { package, .. } => {
+                format!("add {package} to the recipe's packages, and build it again")
+            }
+            Error::DoesNotFit { needed, boot, root, .. } => format!(
+                "--size {} or more: {} for /boot and {} for the root, with room for updates; the rest for /var",
+                mib(*needed).replace(" MiB", "M"),
+                mib(*boot),
+                mib(*root)
+            ),
+            Error::NoNumbers { user, .. } => format!(
+                "usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}, as root; or run this as root"
+            ),
+            Error::NoNamespace { .. } => {
+                "the machine may keep them from ordinary users (sysctl user.max_user_namespaces, \
+                 kernel.apparmor_restrict_unprivileged_userns); or run this as root"
+                    .into()
+            }
+            Error::Firmware { .. } => {
+                "ci/setup installs UEFI firmware with Secure Boot and Microsoft's keys (package ovmf)".into()
+            }
             Error::NotSeen { log, .. } => format!("the serial log is kept in {}", log.display()),
-            Error::Locked { .. } => "wait for it, or choose another --out".into(),
+            Error::Locked { .. } => "wait for it, or choose another place for the output".into(),
             Error::ToolFailed { tail: reason, .. } if reason.contains("root filesystem propagation") => {
                 "a root that is no mount lets nobody have mounts: mount --bind DIR DIR before chroot DIR, or use ci/build"
                     .into()
@@ -208,6 +284,11 @@ impl Error {
             _ => 2,
         }
     }
+}
+
+/// Bytes as people count them, rounded up.
+fn mib(bytes: u64) -> String {
+    format!("{} MiB", bytes.div_ceil(1 << 20))
 }
 
 /// Adds the path and the verb to an I/O error.

@@ -1,7 +1,8 @@
 //! From a recipe to a signed release: the library behind `secai-build`.
 //!
 //! Data takes the way of the file names: [`recipe`] → [`plan`] → [`rootfs`] → [`commit`] → [`image`] → [`attest`] →
-//! [`bundle`], each stage taking the previous one's type; [`boot`] starts the result.
+//! [`bundle`], each stage taking the previous one's type; [`disk`] makes of it what a machine starts from, [`boot`] starts
+//! either.
 //!
 //! This crate never decides whether a release is acceptable (that is `secai-verifier`), never writes a name or
 //! format that the verifier does not define, and touches private keys in [`release`] and [`keys`] only.
@@ -12,6 +13,8 @@ pub mod bundle;
 pub mod cache;
 pub mod commit;
 pub mod contents;
+pub mod deploy;
+pub mod disk;
 pub mod error;
 pub mod image;
 pub mod keys;

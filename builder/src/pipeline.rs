@@ -8,6 +8,7 @@ use crate::plan::{Plan, PlanOptions, trust_files};
 use crate::progress::{Stage, Voice};
 use crate::recipe::{OutsideFiles, Recipe};
 use crate::release::{KeyChoice, Keys};
+use crate::rootfs::SetId;
 use crate::services::PlannedServices;
 use crate::stage::{Inputs, State, Workspace, remove, write_atomically};
 use crate::{attest, bundle, commit, contents, image, owners, rootfs};
@@ -85,6 +86,9 @@ pub struct Report {
     pub output: PathBuf,
     /// Number of packages.
     pub packages: usize,
+    /// Which files kept their set-id bits and capabilities, and which lost them, where the recipe has a list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub set_id: Option<SetId>,
     /// The commit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
@@ -168,7 +172,12 @@ pub fn run(recipe: &Path, options: &Options, until: Until) -> Result<Report, Err
 
     let (stage, state) = begin("rootfs", &plan.rootfs_inputs());
     let rootfs = rootfs::build(&plan, &workspace, &cache, &|what| stage.say(what))?;
-    finish(stage, "rootfs", state, format!("kernel {}", rootfs.kernel));
+    let mut what = format!("kernel {}", rootfs.kernel);
+    if let Some(it) = &rootfs.set_id {
+        what.push_str(&format!("; {} of {} set-id programs kept", it.kept.len(), it.kept.len() + it.taken.len()));
+    }
+    finish(stage, "rootfs", state, what);
+    report.set_id = rootfs.set_id.clone();
     if until == Until::Rootfs {
         return Ok(report);
     }

@@ -224,6 +224,9 @@ impl Plan {
             .with("units", json(&(&r.enable, &r.mask)))
             .with("users", json(&r.users))
             .with("kernel_args", json(&r.kernel_args));
+        if let Some(set_id) = &r.set_id {
+            inputs = inputs.with("set_id", json(set_id));
+        }
         for file in self.laid() {
             inputs = inputs.with(format!("file {}", file.path), json(file));
         }
@@ -387,4 +390,61 @@ fn walk(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::recipe::OutsideFiles;
+
+    pub(crate) const BASE: &str =
+        "base:\n  debian: {suite: trixie, kernel: linux-image-amd64, packages: [ostree]}\npackages: [login]\n";
+
+    /// The plan of `r.yml` among these files, without packages.
+    pub(crate) fn planned(files: &[(&str, String)]) -> Plan {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("motd"), "hello").unwrap();
+        for (name, text) in files {
+            fs::write(dir.path().join(name), text).unwrap();
+        }
+        let recipe = Recipe::load(&dir.path().join("r.yml"), OutsideFiles::Refused).unwrap();
+        let files = planned_files(&recipe).unwrap();
+        let (mmdebstrap, builder) = ("m".into(), "b".into());
+        Plan { recipe, date: 0, packages: vec![], files, services: None, trust: None, mmdebstrap, builder }
+    }
+
+    /// A plan is of what the recipe says, not of the files that say it.
+    #[test]
+    fn equal_recipes_have_one_plan_however_they_are_written() {
+        let head = "name: device\nversion: '1'\n";
+        let rest = "kernel_args: [a, b]\nset_id: [/usr/bin/sudo]\nfiles:
+  - {path: /etc/motd, source: motd}\n  - {path: /etc/issue, content: x}\n";
+        let flat = |rest: &str| planned(&[("r.yml", format!("{head}{BASE}{rest}"))]);
+        let chain = [
+            ("r.yml", format!("{head}extends: a.yml\nkernel_args: [b]\nfiles: [{{path: /etc/issue, content: x}}]\n")),
+            (
+                "a.yml",
+                "name: a\nversion: '7'\nextends: b.yml\npackages: [-sudo]\nkernel_args: [a]\nfiles: [{path: /etc/motd, source: motd}]\n".to_owned(),
+            ),
+            (
+                "b.yml",
+                format!("name: b\nversion: '8'\n{}set_id: [/usr/bin/sudo]\n", BASE.replace("[login]", "[sudo, login]")),
+            ),
+        ];
+        let whole = |plan: &Plan| {
+            let keys = [plan.base_inputs(), plan.initramfs_inputs(), plan.rootfs_inputs()].map(|it| it.key());
+            (serde_json::to_string(plan).unwrap(), keys)
+        };
+        assert_eq!(whole(&planned(&chain)), whole(&flat(rest)));
+        for other in
+            [rest.replace("content: x", "content: y"), rest.replace("[a, b]", "[b, a]"), rest.replace("sudo", "su")]
+        {
+            let (other, expected) = (flat(&other), flat(rest));
+            assert_ne!(other.rootfs_inputs().key(), expected.rootfs_inputs().key());
+            assert_eq!(other.base_inputs().key(), expected.base_inputs().key());
+        }
+        let without = rest.replace("set_id: [/usr/bin/sudo]\n", "");
+        assert_ne!(flat(&without).rootfs_inputs(), flat(rest).rootfs_inputs());
+        assert_ne!(flat(&without.clone()).rootfs_inputs(), flat(&format!("{without}set_id: []\n")).rootfs_inputs());
+    }
 }

@@ -10,14 +10,21 @@
 //!   - {path: /etc/motd, content: "hello\n"}
 //! ```
 //!
-//! What was typed is in [`text`], what it means is decided in `check`. Reading is [`Recipe::parse`], pure; files that a recipe names are resolved in [`Recipe::load`].
+//! A recipe may extend another one. What was typed is in [`text`], the files of a chain are read in `chain`, one recipe is made of them in
+//! `merge`, and what it means is decided in `check`. Reading is [`Recipe::parse`], pure; files that a recipe names are resolved in
+//! [`Recipe::load`].
 
+mod chain;
 mod check;
+pub mod explain;
+mod merge;
 pub mod text;
 
-use crate::error::{At, Error};
+use crate::error::Error;
+use check::Checker;
 pub(crate) use check::not_in_an_image;
-use check::{Checker, syntax_error};
+use explain::Explained;
+use merge::{Place, Source, complaint};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -41,7 +48,7 @@ pub struct Recipe {
     pub packages: Vec<String>,
     /// Services of ours, as the recipe lists them.
     pub services: Vec<String>,
-    /// Files, in the order of the recipe; the plan lists them with their digests.
+    /// Files, sorted by path; the plan lists them with their digests.
     #[serde(skip)]
     pub files: Vec<FileEntry>,
     /// Units to enable.
@@ -50,6 +57,9 @@ pub struct Recipe {
     pub mask: Vec<String>,
     /// Users to make.
     pub users: Vec<User>,
+    /// Programs that keep their set-id bits and file capabilities, sorted; none: all keep them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub set_id: Option<Vec<String>>,
     /// Kernel arguments.
     pub kernel_args: Vec<String>,
     /// Trust directory, resolved.
@@ -57,14 +67,17 @@ pub struct Recipe {
     pub trust: Option<PathBuf>,
     /// Channel.
     pub channel: Option<String>,
+    /// Where each value stands: not a part of what the recipe says.
     #[serde(skip)]
-    positions: BTreeMap<String, (u64, u64)>,
+    pub explained: Explained,
     #[serde(skip)]
-    file: String,
+    positions: BTreeMap<String, Place>,
+    #[serde(skip)]
+    sources: Vec<Source>,
 }
 
 /// One entry of `files`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileEntry {
     /// Absolute path in the image.
     pub path: String,
@@ -106,7 +119,7 @@ pub struct User {
     pub groups: Vec<String>,
 }
 
-/// May a recipe name files outside its own folder?
+/// May a recipe name files outside its own folder, those that it extends among them?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutsideFiles {
     /// No: a recipe from somebody else must not read this machine.
@@ -116,77 +129,67 @@ pub enum OutsideFiles {
 }
 
 impl Recipe {
-    /// Reads and checks a recipe file.
+    /// Reads and checks a recipe file, and those that it extends.
     ///
     /// # Errors
     /// [`Error::Recipe`] with the position of what is wrong; [`Error::Io`] when it cannot be read.
     pub fn load(path: &Path, outside: OutsideFiles) -> Result<Recipe, Error> {
-        let meta = std::fs::metadata(path).at("read", path)?;
-        if !meta.is_file() || meta.len() > RECIPE_BYTES_MAX {
-            return Err(Error::Unusable {
-                path: path.to_owned(),
-                reason: format!("a recipe is a file of at most {RECIPE_BYTES_MAX} bytes"),
-            });
-        }
-        let text = std::fs::read_to_string(path).at("read", path)?;
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut recipe = Recipe::parse(&text, &path.display().to_string())?;
-        recipe.resolve(folder, outside)?;
+        let (sources, texts) = chain::read(path, outside)?;
+        let mut recipe = Recipe::of(texts, sources)?;
+        recipe.resolve(outside)?;
         Ok(recipe)
     }
 
-    /// Reads a recipe from text; `file` is how complaints name it. Opens nothing.
+    /// Reads a recipe that extends none from text; `file` is how complaints name it. Opens nothing.
     ///
     /// # Errors
     /// [`Error::Recipe`].
     pub fn parse(text: &str, file: &str) -> Result<Recipe, Error> {
-        let raw: RecipeText = serde_saphyr::from_str(text).map_err(|e| syntax_error(&e, file))?;
-        Checker { file }.check(raw)
+        let sources = vec![Source { name: file.to_owned(), folder: PathBuf::from(".") }];
+        let text = chain::parse(text, file)?;
+        match &text.extends {
+            Some(extends) => Err(complaint(
+                &sources,
+                Place::of(0, &extends.referenced),
+                "what it extends is in another file, and this recipe was read as a text alone",
+                "read it from its file",
+            )),
+            None => Recipe::of(vec![text], sources),
+        }
+    }
+
+    fn of(texts: Vec<RecipeText>, sources: Vec<Source>) -> Result<Recipe, Error> {
+        let merged = merge::merge(texts, &sources)?;
+        Checker { sources: &sources }.check(merged)
     }
 
     /// A complaint about the thing at `key` (`packages/NAME`, `files/PATH`, …).
     pub fn complain(&self, key: &str, message: impl Into<String>, hint: impl Into<String>) -> Error {
-        let (line, column) = self.positions.get(key).copied().unwrap_or((1, 1));
-        Error::Recipe { file: self.file.clone(), line, column, message: message.into(), hint: hint.into() }
+        complaint(&self.sources, self.place(key), message, hint)
+    }
+
+    fn place(&self, key: &str) -> Place {
+        self.positions.get(key).copied().unwrap_or(Place::BEGINNING)
     }
 
     /// Turns the folders' relative paths into paths of this machine, and finds what is missing.
-    fn resolve(&mut self, folder: &Path, outside: OutsideFiles) -> Result<(), Error> {
-        let root = folder.canonicalize().at("read", folder)?;
+    fn resolve(&mut self, outside: OutsideFiles) -> Result<(), Error> {
         let mut files = std::mem::take(&mut self.files);
         for entry in &mut files {
             if let FileContent::Source(source) = &mut entry.content {
-                let key = format!("files/{}/source", entry.path);
-                *source = self.inside(&root, source, &key, outside)?;
+                let at = self.place(&format!("files/{}/source", entry.path));
+                *source = chain::inside(&self.sources, at, source, outside)?;
             }
         }
         self.files = files;
         if let Some(trust) = self.trust.take() {
-            let resolved = self.inside(&root, &trust, "trust", outside)?;
+            let resolved = chain::inside(&self.sources, self.place("trust"), &trust, outside)?;
             if !resolved.is_dir() {
                 return Err(self.complain("trust", "trust is not a folder", "name the folder that holds roles.yml"));
             }
             self.trust = Some(resolved);
         }
         Ok(())
-    }
-
-    fn inside(&self, root: &Path, named: &Path, key: &str, outside: OutsideFiles) -> Result<PathBuf, Error> {
-        let found = root.join(named).canonicalize().map_err(|e| {
-            self.complain(
-                key,
-                format!("{} cannot be read: {e}", named.display()),
-                "paths in a recipe are relative to the recipe's own folder",
-            )
-        })?;
-        if outside == OutsideFiles::Refused && !found.starts_with(root) {
-            return Err(self.complain(
-                key,
-                format!("{} lies outside the recipe's folder", named.display()),
-                "copy it beside the recipe, or pass --allow-files-outside-the-recipe-folder",
-            ));
-        }
-        Ok(found)
     }
 }
 
@@ -221,7 +224,7 @@ mod tests {
             ("packages: nftables\n", 5, 11, "expected a list", ""),
             ("packages: [ab, ab]\n", 5, 16, "twice", "5:12"),
             ("packages: [ostree]\n", 5, 12, "twice", "4:"),
-            ("packages: ['-o']\n", 5, 12, "not the name of a package", ""),
+            ("packages: ['-o']\n", 5, 12, "not there to be taken away", "extends none"),
             ("services: audit\n", 5, 11, "expected a list", ""),
             ("services: [audit, audit]\n", 5, 19, "twice", "5:12"),
             ("services: [../audit]\n", 5, 12, "not the name of a service", ""),
@@ -234,7 +237,13 @@ mod tests {
             ("units: {enable: [a.service], mask: [a.service]}\n", 5, 37, "twice", ""),
             ("users:\n  - {name: a, uid: 1000}\n  - {name: b, uid: 1000}\n", 7, 20, "twice", ""),
             ("users:\n  - {name: a, uid: x}\n", 6, 20, "", ""),
+            ("users:\n  - {name: a}\n", 6, 12, "needs a `uid`", "1 to 60000"),
             ("name: again\n", 5, 1, "`name` stands twice", "remove one"),
+            ("extends: other.yml\n", 5, 10, "in another file", ""),
+            ("set_id: [usr/bin/sudo]\n", 5, 10, "not a path", "absolute"),
+            ("set_id: [/usr/bin/a, /usr/bin/a]\n", 5, 22, "twice", "5:10"),
+            ("set_id: [/bin/su]\n", 5, 10, "cannot be in an image", "/usr/bin"),
+            ("files:\n  - {path: /usr/bin/x, content: a, mode: '4755'}\nset_id: []\n", 6, 42, "set-id bit", "name it"),
         ];
         for (extra, line, column, message, hint) in cases {
             let got = complaint(&format!("{GOOD}{extra}"));
@@ -248,6 +257,20 @@ mod tests {
         assert!(complaint("name: x\n").2.contains("missing field"));
         let _ = complaint("");
         let _ = complaint("- a\n");
+    }
+
+    #[test]
+    fn a_list_of_set_id_programs_that_is_empty_is_no_absent_one() {
+        let set_id = |text: &str| Recipe::parse(&format!("{GOOD}{text}"), "r.yml").unwrap().set_id;
+        assert_eq!(set_id(""), None);
+        assert_eq!(set_id("set_id: []\n"), Some(vec![]));
+        let both = "set_id: [/usr/bin/x, /usr/bin/a]\nfiles: [{path: /usr/bin/x, content: a, mode: '4755'}]\n";
+        assert_eq!(set_id(both).unwrap(), ["/usr/bin/a", "/usr/bin/x"]);
+        // A key without a value could mean either.
+        for slip in ["set_id:\n", "extends:\n", "extends: ~\n"] {
+            let refused = Recipe::parse(&format!("{GOOD}{slip}"), "r.yml");
+            assert!(refused.is_err_and(|e| e.to_string().starts_with("r.yml:5:")), "{slip}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Stage 2: the tree of the image, exactly as the commit will hold it.
 //!
 //! Base (bootstrapped, cached) → files that dracut reads → initramfs (cached) → services, users, units → cleaning
-//! by a named list → the other files → layout of an OSTree system.
+//! by a named list → the other files → set-id bits → layout of an OSTree system.
 //!
 //! A recipe is not trusted: its links are never followed out of the tree ([`lay::inside`]), and what it lays is
 //! executed only inside the tree's own namespaces.
@@ -9,6 +9,7 @@
 mod clean;
 mod lay;
 mod layout;
+mod set_id;
 
 use crate::cache::Cache;
 use crate::error::{At, Error};
@@ -21,6 +22,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 pub use layout::image_path;
+pub use set_id::{Raised, SetId};
 
 /// Read by ostree-prepare-root in the initramfs: /sysroot is mounted read-only.
 const PREPARE_ROOT: &str = "[sysroot]\nreadonly = true\n";
@@ -37,6 +39,8 @@ pub(crate) fn initramfs_recipe() -> String {
 /// The tree, in the output of its stage. That folder is root's alone: in the tree are programs with set-id bits, which
 /// no update of this machine reaches, and which whoever is here must not run.
 const TREE: &str = "tree";
+/// Beside it: which files kept set-id bits and capabilities, and which lost them.
+const SET_ID: &str = "set-id.json";
 
 /// A finished tree.
 #[derive(Debug, Clone)]
@@ -45,6 +49,8 @@ pub struct Rootfs {
     pub path: PathBuf,
     /// Release of its kernel.
     pub kernel: String,
+    /// What became of set-id bits and capabilities, where the recipe has a list of them.
+    pub set_id: Option<SetId>,
 }
 
 /// Makes the tree, or finds it made. `say` is told each step.
@@ -57,7 +63,8 @@ pub fn build(plan: &Plan, workspace: &Workspace, cache: &Cache, say: &dyn Fn(&st
     let path = workspace.output("rootfs").join(TREE);
     if workspace.state("rootfs", &inputs) == State::Cached {
         let kernel = kernel_release(&path)?;
-        return Ok(Rootfs { path, kernel });
+        let set_id = recorded(plan, &path.with_file_name(SET_ID))?;
+        return Ok(Rootfs { path, kernel, set_id });
     }
     if !rustix::process::geteuid().is_root() {
         return Err(Error::NeedsRoot { what: "composing a tree with its real owners" });
@@ -93,11 +100,28 @@ pub fn build(plan: &Plan, workspace: &Workspace, cache: &Cache, say: &dyn Fn(&st
     for file in late {
         lay::lay(plan, &tree, file, &accounts)?;
     }
+    say("set-id bits");
+    let set_id = set_id::apply(plan, &tree)?;
+    if let Some(set_id) = &set_id {
+        let to = partial.join(SET_ID);
+        let text = serde_json::to_vec_pretty(set_id).map_err(std::io::Error::from).at("write", &to)?;
+        fs::write(&to, text).at("write", &to)?;
+    }
     say("layout");
     layout::apply(&tree, &kernel)?;
     check_files(plan, &tree, &kernel)?;
     workspace.finish("rootfs", &inputs)?;
-    Ok(Rootfs { path, kernel })
+    Ok(Rootfs { path, kernel, set_id })
+}
+
+/// What an earlier compose of the same inputs wrote of set-id bits.
+fn recorded(plan: &Plan, path: &Path) -> Result<Option<SetId>, Error> {
+    if plan.recipe.set_id.is_none() {
+        return Ok(None);
+    }
+    let text = fs::read(path).at("read", path)?;
+    let unusable = |e: serde_json::Error| Error::Unusable { path: path.to_owned(), reason: e.to_string() };
+    serde_json::from_slice(&text).map(Some).map_err(unusable)
 }
 
 /// Unpacks the bootstrapped base into `tree`, from the cache where it is there and whole.

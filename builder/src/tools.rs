@@ -5,11 +5,16 @@
 
 pub mod apt;
 pub mod chroot;
+pub mod ext4;
+pub mod fat;
 pub mod mkfs;
 pub mod mmdebstrap;
 pub mod qemu;
+pub mod qemu_img;
+pub mod userns;
 
 use crate::error::{At, Error};
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -56,6 +61,13 @@ pub(crate) fn isolated(options: &[String], program: &str, package: &'static str)
     let mut c = mortal("unshare", "util-linux")?;
     c.args(["--mount", "--net", "--pid", "--ipc", "--fork", "--kill-child"]).args(options).arg("--").arg(program);
     Ok(c)
+}
+
+/// The folder of a file and its name there. Tools are run in it and told the name, which is ours: in the path to it may stand what
+/// they take for an offset, an address or an option.
+pub(crate) fn by_name(file: &Path) -> (&Path, &OsStr) {
+    let folder = file.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    (folder, file.file_name().unwrap_or_default())
 }
 
 /// Runs it to its end and returns its standard output.

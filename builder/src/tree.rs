@@ -198,7 +198,7 @@ fn of_the_image(name: &[u8]) -> bool {
 }
 
 /// Extended attributes of a file itself, sorted by name.
-fn xattrs(path: &Path) -> Result<Vec<Xattr>, Error> {
+pub(crate) fn xattrs(path: &Path) -> Result<Vec<Xattr>, Error> {
     let mut buffer = vec![0u8; XATTR_BYTES_MAX];
     let length = rustix::fs::llistxattr(path, &mut buffer[..]).at("read attributes of", path)?;
     let names: Vec<Vec<u8>> = buffer

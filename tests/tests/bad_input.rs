@@ -28,7 +28,7 @@ base:
 const COMPLAINTS: &[(&str, &str)] = &[
     (
         "pakages: [nftables]\n",
-        "error: recipe.yml:8:1: unknown field `pakages`, expected one of name, version, base, packages, services, files, units, users, kernel_args, trust, channel
+        "error: recipe.yml:8:1: unknown field `pakages`, expected one of name, version, extends, base, packages, services, files, units, users, set_id, kernel_args, trust, channel
 hint: did you mean `packages`?
 ",
     ),
@@ -105,6 +105,24 @@ hint: copy it beside the recipe, or pass --allow-files-outside-the-recipe-folder
 ",
     ),
     (
+        "extends: absent.yml\n",
+        "error: recipe.yml:8:10: absent.yml cannot be read: No such file or directory (os error 2)
+hint: paths in a recipe are relative to the recipe's own folder
+",
+    ),
+    (
+        "extends: ../outside\n",
+        "error: recipe.yml:8:10: ../outside lies outside the recipe's folder
+hint: copy it beside the recipe, or pass --allow-files-outside-the-recipe-folder
+",
+    ),
+    (
+        "extends: parent.yml\n",
+        "error: parent.yml:2:1: unknown field `pakages`, expected one of name, version, extends, base, packages, services, files, units, users, set_id, kernel_args, trust, channel
+hint: did you mean `packages`?
+",
+    ),
+    (
         "files:\n  - {path: /var/lib/a, content: a}\n",
         "error: recipe.yml:9:12: `/var/lib/a` cannot be in an image
 hint: a commit keeps nothing of /var; write a tmpfiles.d entry under /usr/lib/tmpfiles.d that makes it at boot
@@ -143,6 +161,7 @@ fn a_fault_in_the_recipe_is_shown_at_its_place_before_anything_is_made() {
     fs::create_dir_all(here.scratch.join("outside-folder")).unwrap();
     fs::write(here.scratch.join("outside"), "the machine's").unwrap();
     symlink("../outside", inner.join("link")).unwrap();
+    fs::write(inner.join("parent.yml"), "name: parent\npakages: [nftables]\n").unwrap();
     let build = |text: &str| {
         fs::write(inner.join("recipe.yml"), format!("{BASE}{text}")).unwrap();
         let mut command = here.build();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use secai_tests::{Need, Tier, device, pack, require};
+use secai_tests::{Need, Tier, device, pack, release, require};
 use secai_verifier::digest::Digest;
 use secai_verifier::sbom::{Content, OwnerKind, Sbom};
 use serde_json::Value;
@@ -80,4 +80,26 @@ fn plan_and_bill_of_materials_record_the_pack() {
     let link = "/usr/etc/systemd/system/sockets.target.wants/secure-ai-audit.socket";
     let target = Content::Symlink("/usr/lib/systemd/system/secure-ai-audit.socket".into());
     assert_eq!(files[link], (&OwnerKind::Compose, &target));
+}
+
+/// By the modes that the bills of materials list, which are those of the commits.
+#[test]
+fn only_what_the_recipe_names_runs_with_more_rights() {
+    if !require(Tier::Test, &[Need::Device, Need::Release]) {
+        return;
+    }
+    const SET_ID: u32 = 0o6000;
+    let raised = |made: &Path| -> Vec<String> {
+        let sbom = Sbom::parse(&fs::read(made.join("5-attest/sbom.cdx.json")).unwrap()).unwrap();
+        let files = sbom.by_path().unwrap();
+        let raised = files.iter().filter(|(file, _)| file.mode & SET_ID != 0);
+        raised.map(|(file, _)| file.path.to_string()).collect()
+    };
+    let mut found = raised(&device());
+    found.sort();
+    assert_eq!(json(&device().join("1-plan.json"))["recipe"]["set_id"], serde_json::to_value(found).unwrap());
+    // Its parent has no list, and what its packages set.
+    assert!(json(&release().join("1-plan.json"))["recipe"]["set_id"].is_null());
+    let all = raised(&release());
+    assert!(["/usr/bin/mount", "/usr/bin/su"].iter().all(|path| all.iter().any(|it| it == path)), "{all:?}");
 }

@@ -15,7 +15,10 @@ const COMMANDS: [(&str, &[&str]); 5] = [
     ("secai-audit", &["", "serve", "witness", "cosign"]),
     (
         "secai-build",
-        &["", "build", "plan", "rootfs", "commit", "image", "attest", "bundle", "boot", "keys", "keys new", "schema"],
+        &[
+            "", "build", "plan", "rootfs", "commit", "image", "attest", "bundle", "disk", "boot", "keys", "keys new",
+            "schema",
+        ],
     ),
     ("secai-dns-leak-check", &[""]),
     (

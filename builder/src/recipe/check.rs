@@ -1,10 +1,11 @@
 //! From a recipe as typed to one that holds together: each rule, with the position and a hint when it is broken.
 
-use super::text::{FileText, RecipeText, UserText};
+use super::explain::Explained;
+use super::merge::{Merged, Place, Source, Stated, complaint, twice};
+use super::text::{FileText, UserText};
 use super::{FileContent, FileEntry, Recipe, User};
 use crate::error::Error;
 use secai_verifier::release::{is_name, is_version};
-use serde_saphyr::{Location, Spanned};
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
@@ -77,71 +78,84 @@ fn unknown_key_hint(text: &str) -> Option<String> {
     })
 }
 
-fn position(l: &Location) -> (u64, u64) {
-    (l.line().max(1), l.column().max(1))
-}
-
 /// Numbers a recipe may give to users; 0 is root's, above begin ranges of systemd and of containers.
 const UIDS: std::ops::RangeInclusive<u32> = 1..=60_000;
 
+/// Bits of a mode that let a program run with more rights than who starts it.
+const SET_ID: u32 = 0o6000;
+
+/// Where things stand, by their key.
+type Positions = BTreeMap<String, Place>;
+
 pub(super) struct Checker<'a> {
-    pub(super) file: &'a str,
+    /// The files that what is checked stands in.
+    pub(super) sources: &'a [Source],
 }
 
 impl Checker<'_> {
-    fn fail<T>(&self, at: &Location, message: String, hint: &str) -> Result<T, Error> {
-        let (line, column) = position(at);
-        Err(Error::Recipe { file: self.file.into(), line, column, message, hint: hint.into() })
+    fn fail<T>(&self, at: Place, message: String, hint: &str) -> Result<T, Error> {
+        Err(complaint(self.sources, at, message, hint))
     }
 
-    pub(super) fn check(&self, raw: RecipeText) -> Result<Recipe, Error> {
-        let mut positions = BTreeMap::new();
-        let debian = raw.base.debian;
-        if !is_name(&raw.name.value) {
+    pub(super) fn check(&self, merged: Merged) -> Result<Recipe, Error> {
+        let explained = Explained::of(&merged, self.sources);
+        let mut positions = Positions::new();
+        let name = self.there(merged.name, "name")?;
+        let version = self.there(merged.version, "version")?;
+        let suite = self.there(merged.suite, "base.debian.suite")?;
+        let kernel = self.there(merged.kernel, "base.debian.kernel")?;
+        let base_packages = self.there(merged.base_packages, "base.debian.packages")?;
+        if !is_name(&name.value) {
             return self.fail(
-                &raw.name.referenced,
-                format!("`{}` is not a name for an image", raw.name.value),
+                name.at,
+                format!("`{}` is not a name for an image", name.value),
                 "use lower-case letters, digits and `-`, at most 64",
             );
         }
-        if !is_version(&raw.version.value) {
+        if !is_version(&version.value) {
             return self.fail(
-                &raw.version.referenced,
-                format!("`{}` is not a version", raw.version.value),
+                version.at,
+                format!("`{}` is not a version", version.value),
                 "use letters, digits and `.+~-`, at most 128; put it in quotes if YAML takes it for a number",
             );
         }
-        if !is_name(&debian.suite.value) {
+        if !is_name(&suite.value) {
             return self.fail(
-                &debian.suite.referenced,
-                format!("`{}` is not the name of a suite", debian.suite.value),
+                suite.at,
+                format!("`{}` is not the name of a suite", suite.value),
                 "use a code name such as trixie",
             );
         }
-        positions.insert("suite".into(), position(&debian.suite.referenced));
-        positions.insert("base.debian.packages".into(), position(&debian.suite.referenced));
-        let kernel = debian.kernel.value.clone();
-        let named = debian.packages.into_iter().chain(std::iter::once(debian.kernel)).chain(raw.packages);
+        positions.insert("suite".into(), suite.at);
+        positions.insert("base.debian.packages".into(), suite.at);
+        let named = base_packages.into_iter().chain(std::iter::once(kernel.clone())).chain(merged.packages);
         let packages = self.unique(named, "packages", &mut positions, is_package, "is not the name of a package")?;
         let services =
-            self.unique(raw.services, "services", &mut positions, is_service, "is not the name of a service")?;
-        let enable = self.unique(raw.units.enable, "units", &mut positions, is_unit, "is not the name of a unit")?;
-        let mask = self.unique(raw.units.mask, "units", &mut positions, is_unit, "is not the name of a unit")?;
-        let kernel_args =
-            self.unique(raw.kernel_args, "kernel_args", &mut positions, is_kernel_arg, "is not one kernel argument")?;
+            self.unique(merged.services, "services", &mut positions, is_service, "is not the name of a service")?;
+        let enable = self.unique(merged.enable, "units", &mut positions, is_unit, "is not the name of a unit")?;
+        let mask = self.unique(merged.mask, "units", &mut positions, is_unit, "is not the name of a unit")?;
+        let kernel_args = self.unique(
+            merged.kernel_args,
+            "kernel_args",
+            &mut positions,
+            is_kernel_arg,
+            "is not one kernel argument",
+        )?;
+        let set_id = merged.set_id.map(|(_, list)| self.set_id(list, &mut positions)).transpose()?;
         let mut files = Vec::new();
-        for file in raw.files {
-            files.push(self.file_entry(file, &mut positions)?);
+        for file in merged.files {
+            files.push(self.file_entry(file, set_id.as_deref(), &mut positions)?);
         }
-        let users = self.users(raw.users, &mut positions)?;
-        if let Some(trust) = &raw.trust {
-            positions.insert("trust".into(), position(&trust.referenced));
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        let users = self.users(merged.users, &mut positions)?;
+        if let Some(trust) = &merged.trust {
+            positions.insert("trust".into(), trust.at);
         }
-        if let Some(channel) = &raw.channel
+        if let Some(channel) = &merged.channel
             && !is_name(&channel.value)
         {
             return self.fail(
-                &channel.referenced,
+                channel.at,
                 format!("`{}` is not the name of a channel", channel.value),
                 "use lower-case letters, digits and `-`",
             );
@@ -149,66 +163,68 @@ impl Checker<'_> {
         let mut packages = packages;
         packages.sort();
         Ok(Recipe {
-            name: raw.name.value,
-            version: raw.version.value,
-            suite: debian.suite.value,
-            kernel,
+            name: name.value,
+            version: version.value,
+            suite: suite.value,
+            kernel: kernel.value,
             packages,
             services,
             files,
             enable,
             mask,
             users,
+            set_id,
             kernel_args,
-            trust: raw.trust.map(|t| PathBuf::from(t.value)),
-            channel: raw.channel.map(|c| c.value),
+            trust: merged.trust.map(|t| PathBuf::from(t.value)),
+            channel: merged.channel.map(|c| c.value),
+            explained,
             positions,
-            file: self.file.into(),
+            sources: self.sources.to_vec(),
         })
+    }
+
+    /// What no recipe can do without.
+    fn there<T>(&self, stated: Option<T>, key: &str) -> Result<T, Error> {
+        let Some(stated) = stated else {
+            return self.fail(
+                Place::BEGINNING,
+                format!("missing field `{key}`"),
+                "state it here, or in a recipe that this one extends",
+            );
+        };
+        Ok(stated)
     }
 
     /// Takes each value once, records where it stands.
     fn unique(
         &self,
-        values: impl IntoIterator<Item = Spanned<String>>,
+        values: impl IntoIterator<Item = Stated<String>>,
         list: &str,
-        positions: &mut BTreeMap<String, (u64, u64)>,
+        positions: &mut Positions,
         valid: fn(&str) -> bool,
         complaint: &str,
     ) -> Result<Vec<String>, Error> {
         let mut taken = Vec::new();
-        for value in values {
-            let at = value.referenced;
-            if !valid(&value.value) {
-                return self.fail(&at, format!("`{}` {complaint}", value.value), "see `secai-build schema`");
+        for Stated { value, at } in values {
+            if !valid(&value) {
+                return self.fail(at, format!("`{value}` {complaint}"), "see `secai-build schema`");
             }
-            self.once(positions, format!("{list}/{}", value.value), &value.value, &at)?;
-            taken.push(value.value);
+            self.once(positions, format!("{list}/{value}"), &value, at)?;
+            taken.push(value);
         }
         Ok(taken)
     }
 
-    fn once(
-        &self,
-        positions: &mut BTreeMap<String, (u64, u64)>,
-        key: String,
-        shown: &str,
-        at: &Location,
-    ) -> Result<(), Error> {
-        if let Some((line, column)) = positions.insert(key, position(at)) {
-            return self.fail(
-                at,
-                format!("`{shown}` stands twice"),
-                &format!("it stands first at {line}:{column}; remove one"),
-            );
+    fn once(&self, positions: &mut Positions, key: String, shown: &str, at: Place) -> Result<(), Error> {
+        match positions.insert(key, at) {
+            Some(first) => Err(twice(self.sources, shown, first, at)),
+            None => Ok(()),
         }
-        Ok(())
     }
 
-    fn file_entry(&self, file: FileText, positions: &mut BTreeMap<String, (u64, u64)>) -> Result<FileEntry, Error> {
-        let at = file.path.referenced;
-        let path = file.path.value;
-        let parts: Vec<_> = Path::new(&path).components().collect();
+    /// A path that can be in an image.
+    fn path(&self, path: &str, at: Place) -> Result<(), Error> {
+        let parts: Vec<_> = Path::new(path).components().collect();
         let normal = path.starts_with('/')
             && path.len() > 1
             && !path.ends_with('/')
@@ -218,17 +234,40 @@ impl Checker<'_> {
             && !path.contains('\0');
         if !normal {
             return self.fail(
-                &at,
+                at,
                 format!("`{path}` is not a path in the image"),
                 "write it absolute, without `.`, `..`, `//` or a final `/`",
             );
         }
-        if let Some(why) = not_in_an_image(&path) {
-            return self.fail(&at, format!("`{path}` cannot be in an image"), why);
+        match not_in_an_image(path) {
+            Some(why) => self.fail(at, format!("`{path}` cannot be in an image"), why),
+            None => Ok(()),
         }
-        self.once(positions, format!("files/{path}"), &path, &at)?;
+    }
+
+    fn set_id(&self, list: Vec<Stated<String>>, positions: &mut Positions) -> Result<Vec<String>, Error> {
+        let mut paths = Vec::new();
+        for Stated { value, at } in list {
+            self.path(&value, at)?;
+            self.once(positions, format!("set_id/{value}"), &value, at)?;
+            paths.push(value);
+        }
+        paths.sort();
+        Ok(paths)
+    }
+
+    fn file_entry(
+        &self,
+        stated: Stated<FileText>,
+        set_id: Option<&[String]>,
+        positions: &mut Positions,
+    ) -> Result<FileEntry, Error> {
+        let Stated { value: file, at } = stated;
+        let path = file.path.value;
+        self.path(&path, at)?;
+        self.once(positions, format!("files/{path}"), &path, at)?;
         if let Some(source) = &file.source {
-            positions.insert(format!("files/{path}/source"), position(&source.referenced));
+            positions.insert(format!("files/{path}/source"), Place::of(at.file, &source.referenced));
         }
         let content = match (file.source, file.content, file.link) {
             (Some(s), None, None) => FileContent::Source(PathBuf::from(s.value)),
@@ -236,7 +275,7 @@ impl Checker<'_> {
             (None, None, Some(l)) if !l.is_empty() && !l.contains('\0') => FileContent::Link(l),
             _ => {
                 return self.fail(
-                    &at,
+                    at,
                     format!("`{path}` needs exactly one of source, content, link"),
                     "for example `content: \"text\\n\"`",
                 );
@@ -245,10 +284,17 @@ impl Checker<'_> {
         let mode = match file.mode {
             None => None,
             Some(mode) => match u32::from_str_radix(&mode.value, 8) {
+                Ok(bits) if bits & SET_ID != 0 && set_id.is_some_and(|named| !named.contains(&path)) => {
+                    return self.fail(
+                        Place::of(at.file, &mode.referenced),
+                        format!("`{}` has a set-id bit, and `set_id` does not name `{path}`", mode.value),
+                        "name it there, or leave the bit out",
+                    );
+                }
                 Ok(bits) if bits <= 0o7777 && !matches!(content, FileContent::Link(_)) => Some(bits),
                 _ => {
                     return self.fail(
-                        &mode.referenced,
+                        Place::of(at.file, &mode.referenced),
                         format!("`{}` is not a mode for this file", mode.value),
                         "write permission bits in octal and in quotes, such as \"0644\"; a link has none",
                     );
@@ -264,27 +310,30 @@ impl Checker<'_> {
         })
     }
 
-    fn users(&self, raw: Vec<UserText>, positions: &mut BTreeMap<String, (u64, u64)>) -> Result<Vec<User>, Error> {
+    fn users(&self, list: Vec<Stated<UserText>>, positions: &mut Positions) -> Result<Vec<User>, Error> {
         let mut users = Vec::new();
-        for user in raw {
+        for Stated { value: user, at } in list {
             if !is_user(&user.name.value) {
                 return self.fail(
-                    &user.name.referenced,
+                    at,
                     format!("`{}` is not the name of a user", user.name.value),
                     "use lower-case letters, digits, `_` and `-`, at most 31",
                 );
             }
-            self.once(positions, format!("users/{}", user.name.value), &user.name.value, &user.name.referenced)?;
-            self.once(
-                positions,
-                format!("uids/{}", user.uid.value),
-                &user.uid.value.to_string(),
-                &user.uid.referenced,
-            )?;
-            if !UIDS.contains(&user.uid.value) {
+            self.once(positions, format!("users/{}", user.name.value), &user.name.value, at)?;
+            let Some(uid) = user.uid else {
                 return self.fail(
-                    &user.uid.referenced,
-                    format!("{} is not a number for a user", user.uid.value),
+                    at,
+                    format!("`{}` needs a `uid`", user.name.value),
+                    "a number that is the same on every device: 1 to 60000",
+                );
+            };
+            let uid = Stated { at: Place::of(at.file, &uid.referenced), value: uid.value };
+            self.once(positions, format!("uids/{}", uid.value), &uid.value.to_string(), uid.at)?;
+            if !UIDS.contains(&uid.value) {
+                return self.fail(
+                    uid.at,
+                    format!("{} is not a number for a user", uid.value),
                     "use 1 to 60000: what lies above belongs to systemd and to containers",
                 );
             }
@@ -292,14 +341,14 @@ impl Checker<'_> {
                 |p: &Option<String>| p.as_ref().is_none_or(|p| p.starts_with('/') && !p.contains(char::is_whitespace));
             if !absolute(&user.home) || !absolute(&user.shell) {
                 return self.fail(
-                    &user.name.referenced,
+                    at,
                     format!("home and shell of `{}` must be absolute paths without spaces", user.name.value),
                     "leave them out for a user that nobody logs in as",
                 );
             }
             if let Some(group) = user.groups.iter().find(|g| !is_user(g)) {
                 return self.fail(
-                    &user.name.referenced,
+                    at,
                     format!("`{group}` is not the name of a group"),
                     "use lower-case letters, digits, `_` and `-`",
                 );
@@ -308,14 +357,14 @@ impl Checker<'_> {
             let words = [Some(&user.comment), user.home.as_ref(), user.shell.as_ref()];
             if words.into_iter().flatten().chain(&user.groups).any(|w| w.contains(['"', '\n', '\\', ':', '%'])) {
                 return self.fail(
-                    &user.name.referenced,
+                    at,
                     format!("an entry of `{}` holds a quote, colon, backslash or line break", user.name.value),
                     "use plain words",
                 );
             }
             users.push(User {
                 name: user.name.value,
-                uid: user.uid.value,
+                uid: uid.value,
                 comment: user.comment,
                 home: user.home,
                 shell: user.shell,

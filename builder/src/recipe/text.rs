@@ -1,13 +1,17 @@
 //! A recipe as it is typed: every key, its type and its words for the schema; positions where they are needed.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
 /// A file in the format people write. Unknown keys are errors.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(rename = "Recipe")]
+#[schemars(rename = "Recipe", extend("anyOf" = [
+    {"required": ["extends"]},
+    {"required": ["base"], "properties": {"base": {"required": ["debian"], "properties":
+        {"debian": {"required": ["suite", "kernel", "packages"]}}}}},
+]))]
 pub struct RecipeText {
     /// Name of the image: lower-case letters, digits, `-`.
     #[schemars(with = "String", regex(pattern = "^[a-z0-9][a-z0-9-]{0,63}$"))]
@@ -15,7 +19,13 @@ pub struct RecipeText {
     /// Version of the image: letters, digits, `.+~-`.
     #[schemars(with = "String", regex(pattern = "^[0-9A-Za-z][0-9A-Za-z.+~-]{0,127}$"))]
     pub(super) version: Spanned<String>,
-    /// What the image is made on.
+    /// The recipe that this one goes on from, a path relative to this file. What is stated here replaces; lists append, and
+    /// `-NAME` in one takes away what the other has. Name and version are each recipe's own.
+    #[serde(default, deserialize_with = "stated")]
+    #[schemars(with = "String")]
+    pub(super) extends: Option<Spanned<String>>,
+    /// What the image is made on. A recipe that extends another may leave out what that one states.
+    #[serde(default)]
     pub(super) base: BaseText,
     /// Debian packages to install, with what they depend on.
     #[serde(default)]
@@ -34,6 +44,11 @@ pub struct RecipeText {
     /// Users to make, through sysusers.
     #[serde(default)]
     pub(super) users: Vec<UserText>,
+    /// Programs that keep their set-uid bit, set-gid bit and file capabilities. Where this list is, though it be empty,
+    /// every other file of the image loses its own; without it all keep them.
+    #[serde(default, deserialize_with = "stated")]
+    #[schemars(with = "Vec<String>")]
+    pub(super) set_id: Option<Spanned<Vec<Spanned<String>>>>,
     /// Arguments for the kernel.
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
@@ -48,34 +63,39 @@ pub struct RecipeText {
     pub(super) channel: Option<Spanned<String>>,
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Base")]
 pub(super) struct BaseText {
     /// A Debian suite.
+    #[serde(default)]
     pub(super) debian: DebianText,
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Debian")]
 pub(super) struct DebianText {
     /// Code name of the suite, such as `trixie`.
+    #[serde(default, deserialize_with = "stated")]
     #[schemars(with = "String")]
-    pub(super) suite: Spanned<String>,
+    pub(super) suite: Option<Spanned<String>>,
     /// The package that brings the kernel.
+    #[serde(default, deserialize_with = "stated")]
     #[schemars(with = "String")]
-    pub(super) kernel: Spanned<String>,
+    pub(super) kernel: Option<Spanned<String>>,
     /// What makes the system start: init, ostree, dracut.
+    #[serde(default, deserialize_with = "stated")]
     #[schemars(with = "Vec<String>")]
-    pub(super) packages: Vec<Spanned<String>>,
+    pub(super) packages: Option<Vec<Spanned<String>>>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "File")]
 pub(super) struct FileText {
-    /// Where it goes in the image: absolute, not under /var, /run, /tmp, /proc, /sys, /dev or /boot.
+    /// Where it goes in the image: absolute, not under /var, /run, /tmp, /proc, /sys, /dev or /boot. `-PATH` and nothing
+    /// else takes away the file of the recipe that this one extends.
     #[schemars(with = "String")]
     pub(super) path: Spanned<String>,
     /// A file or folder to copy, relative to the recipe.
@@ -116,14 +136,19 @@ pub(super) struct UnitsText {
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(rename = "User")]
+#[schemars(rename = "User", extend("anyOf" = [
+    {"required": ["uid"]},
+    {"properties": {"name": {"pattern": "^-"}}},
+]))]
 pub(super) struct UserText {
     /// Name of the user and of its group.
-    #[schemars(with = "String", regex(pattern = "^[a-z_][a-z0-9_-]{0,30}$"))]
+    /// `-NAME` and nothing else takes away the user of the recipe that this one extends.
+    #[schemars(with = "String", regex(pattern = "^-?[a-z_][a-z0-9_-]{0,30}$"))]
     pub(super) name: Spanned<String>,
     /// Number of both.
+    #[serde(default, deserialize_with = "stated")]
     #[schemars(with = "u32")]
-    pub(super) uid: Spanned<u32>,
+    pub(super) uid: Option<Spanned<u32>>,
     /// What the user is for.
     #[serde(default)]
     pub(super) comment: String,
@@ -136,4 +161,10 @@ pub(super) struct UserText {
     /// Further groups.
     #[serde(default)]
     pub(super) groups: Vec<String>,
+}
+
+/// For keys that a recipe leaves out when another one states them: one that stands there without a value is a slip, and must
+/// not read as left out.
+fn stated<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
 }

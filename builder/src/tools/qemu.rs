@@ -3,6 +3,7 @@
 use super::{checked, mortal};
 use crate::cache::Cache;
 use crate::error::{At, Error};
+use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
@@ -32,20 +33,21 @@ pub enum Accelerator {
 }
 
 impl Accelerator {
-    /// KVM where a tiny guest has been seen to run in it, else TCG. The answer is cached until the next boot of
-    /// this machine.
+    /// KVM where a tiny guest has been seen to run in it on a machine of this kind, else TCG. The answer is cached until the
+    /// next boot of this machine.
     ///
     /// # Errors
     /// [`Error::ToolMissing`] without QEMU; I/O.
-    pub fn of_this_machine(cache: &Cache) -> Result<Accelerator, Error> {
+    pub fn of_this_machine(cache: &Cache, mode: Smm) -> Result<Accelerator, Error> {
         let boot = crate::stage::boot_id();
-        let kept = cache.folder("qemu")?.join("accelerator");
+        let kept = cache.folder("qemu")?.join(format!("accelerator-{}", mode.argument()));
         match fs::read_to_string(&kept).unwrap_or_default().split_once(' ') {
             Some((id, "kvm")) if id == boot => return Ok(Accelerator::Kvm),
             Some((id, "tcg")) if id == boot => return Ok(Accelerator::Tcg),
             _ => {}
         }
-        let found = if Path::new("/dev/kvm").exists() && probe(cache)? { Accelerator::Kvm } else { Accelerator::Tcg };
+        let found =
+            if Path::new("/dev/kvm").exists() && probe(cache, mode)? { Accelerator::Kvm } else { Accelerator::Tcg };
         let word = if found == Accelerator::Kvm { "kvm" } else { "tcg" };
         crate::stage::write_atomically(&kept, format!("{} {word}", boot).as_bytes())?;
         Ok(found)
@@ -59,8 +61,27 @@ impl Accelerator {
     }
 }
 
+/// Has the guest's processor a system management mode? Firmware with Secure Boot keeps its variables where only code in that mode can
+/// write. Not every KVM has it, and who gives a kernel directly has no use for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Smm {
+    /// Yes.
+    On,
+    /// No.
+    Off,
+}
+
+impl Smm {
+    fn argument(self) -> &'static str {
+        match self {
+            Smm::On => "smm=on",
+            Smm::Off => "smm=off",
+        }
+    }
+}
+
 /// Does a guest of nine bytes run under KVM?
-fn probe(cache: &Cache) -> Result<bool, Error> {
+fn probe(cache: &Cache, mode: Smm) -> Result<bool, Error> {
     let mut sector = [0u8; 512];
     for (to, from) in sector.iter_mut().zip(PROBE_CODE) {
         *to = from;
@@ -73,6 +94,8 @@ fn probe(cache: &Cache) -> Result<bool, Error> {
     let mut c = mortal(PROGRAM, PACKAGE)?;
     // As the guest itself will run: a host may fail on its own processor's features alone.
     c.args(Accelerator::Kvm.argument());
+    // q35 has no floppy disk.
+    c.args(["-machine", &format!("pc,{}", mode.argument())]);
     c.args([
         "-smp",
         "2",
@@ -113,17 +136,47 @@ pub struct Card {
     pub wire: Option<PathBuf>,
 }
 
-/// A guest to be: kernel, initramfs and arguments given directly, one disk, no network device unless one is asked for.
+/// What a guest begins with.
+#[derive(Debug)]
+pub enum Start<'a> {
+    /// A kernel, given directly.
+    Kernel {
+        /// The kernel.
+        kernel: &'a Path,
+        /// Its initramfs.
+        initramfs: &'a Path,
+        /// Its arguments.
+        arguments: &'a str,
+    },
+    /// Firmware, which finds something on the disk.
+    Firmware {
+        /// Its code, which nobody writes to.
+        code: &'a Path,
+        /// Its variables, which it writes to: keys and boot entries.
+        variables: &'a Path,
+    },
+}
+
+impl Start<'_> {
+    fn smm(&self) -> Smm {
+        match self {
+            Start::Kernel { .. } => Smm::Off,
+            Start::Firmware { .. } => Smm::On,
+        }
+    }
+}
+
+/// A guest to be: one disk, no network device unless one is asked for.
 #[derive(Debug)]
 pub struct Guest<'a> {
-    /// The kernel.
-    pub kernel: &'a Path,
-    /// Its initramfs.
-    pub initramfs: &'a Path,
-    /// Its arguments.
-    pub arguments: &'a str,
-    /// Raw image of its disk; discarded writes are not kept.
+    /// What it begins with.
+    pub start: Start<'a>,
+    /// Its disk.
     pub disk: &'a Path,
+    /// In which form: `raw`, `qcow2`.
+    pub format: &'a str,
+    /// Does what it writes stay there?
+    pub keep: bool,
     /// MiB of memory.
     pub memory: u32,
     /// Where its serial console is written.
@@ -164,27 +217,26 @@ impl Guest<'_> {
         c.args(accelerator.argument())
             .args([
                 "-machine",
-                "q35",
+                &format!("q35,{}", self.start.smm().argument()),
                 "-smp",
                 "2",
                 "-m",
                 &self.memory.to_string(),
                 "-nodefaults",
-                "-no-reboot",
                 "-display",
                 "none",
             ])
             .args(self.serial())
             .args(self.card())
             .arg("-drive")
-            .arg(format!("if=none,id=root,format=raw,cache=unsafe,file={}", self.disk.display()))
+            .arg(format!(
+                "if=none,id=root,format={},cache=unsafe,snapshot={},file={}",
+                self.format,
+                if self.keep { "off" } else { "on" },
+                escaped(self.disk)
+            ))
             .args(["-device", "virtio-blk-pci,drive=root,bootindex=1", "-device", "virtio-rng-pci"])
-            .arg("-kernel")
-            .arg(self.kernel)
-            .arg("-initrd")
-            .arg(self.initramfs)
-            .arg("-append")
-            .arg(self.arguments)
+            .args(self.beginning())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         if self.console {
@@ -199,8 +251,8 @@ impl Guest<'_> {
             if seen(&text) {
                 break Watched::Seen(start.elapsed().as_secs_f64());
             }
-            // A kernel that panicked waits for ever to be looked at.
-            if text.contains(PANIC) {
+            // A kernel that panicked waits for ever to be looked at; one that was started by GRUB starts again.
+            if text.contains(PANIC) && matches!(self.start, Start::Kernel { .. }) {
                 break Watched::Panicked;
             }
             if child.try_wait().at("run", PROGRAM)?.is_some() {
@@ -233,21 +285,42 @@ impl Guest<'_> {
     }
 
     fn serial(&self) -> Vec<String> {
-        let log = self.log.display().to_string();
         if !self.console {
-            return vec!["-serial".to_owned(), format!("file:{log}")];
+            return vec!["-serial".to_owned(), format!("file:{}", self.log.display())];
         }
-        // Ctrl-C is the guest's; Ctrl-A is QEMU's own. A comma would end the name.
-        let device = format!("stdio,id=console,mux=on,signal=off,logfile={}", log.replace(',', ",,"));
+        // Ctrl-C is the guest's; Ctrl-A is QEMU's own.
+        let device = format!("stdio,id=console,mux=on,signal=off,logfile={}", escaped(self.log));
         let words = ["-chardev", &device, "-mon", "chardev=console,mode=readline", "-serial", "chardev:console"];
         words.map(str::to_owned).to_vec()
     }
 
+    fn beginning(&self) -> Vec<OsString> {
+        let words = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
+        match self.start {
+            Start::Kernel { kernel, initramfs, arguments } => {
+                let given = [kernel.as_os_str(), initramfs.as_os_str(), arguments.as_ref()];
+                let named = ["-kernel", "-initrd", "-append"].into_iter().zip(given);
+                let named = named.flat_map(|(name, value)| [OsString::from(name), value.to_owned()]);
+                words(&["-no-reboot"]).into_iter().chain(named).collect()
+            }
+            Start::Firmware { code, variables } => words(&[
+                "-global",
+                "driver=cfi.pflash01,property=secure,value=on",
+                // Its way back from sleep does not work in that mode.
+                "-global",
+                "ICH9-LPC.disable_s3=1",
+                "-drive",
+                &format!("if=pflash,unit=0,format=raw,readonly=on,file={}", escaped(code)),
+                "-drive",
+                &format!("if=pflash,unit=1,format=raw,file={}", escaped(variables)),
+            ]),
+        }
+    }
+
     fn card(&self) -> Vec<String> {
         let Some(card) = self.network else { return ["-nic", "none"].map(str::to_owned).to_vec() };
-        let named = |path: &Path| path.display().to_string().replace(',', ",,");
-        let frames = named(&card.frames);
-        let wire = card.wire.as_deref().map(named).map_or_else(
+        let frames = escaped(&card.frames);
+        let wire = card.wire.as_deref().map(escaped).map_or_else(
             || "hubport,id=net,hubid=0".to_owned(),
             |wire| {
                 let ends = format!("local.type=unix,local.path={wire}.guest,remote.type=unix,remote.path={wire}");
@@ -264,6 +337,11 @@ impl Guest<'_> {
         ];
         words.map(str::to_owned).to_vec()
     }
+}
+
+/// A path among QEMU's properties, where a comma would end it.
+fn escaped(path: &Path) -> String {
+    path.display().to_string().replace(',', ",,")
 }
 
 /// Of the guest's network card: locally administered.

@@ -174,7 +174,7 @@ impl Maker {
         let listed = tree::lay(&root);
         tree::change(&root, changes);
         let plan = plan(name, version);
-        let rootfs = Rootfs { path: root, kernel: tree::KERNEL.into() };
+        let rootfs = Rootfs { path: root, kernel: tree::KERNEL.into(), set_id: None };
         let workspace = Workspace::open(&self.dir.path().join(format!("w{number}")), name).unwrap();
         let commit = commit::build(&plan, &rootfs, &workspace, &|_| {}).unwrap();
         let owners = owners::of(&plan, &commit.tree, &rootfs.path, tree::KERNEL, &listed).unwrap();

@@ -23,14 +23,7 @@ const INLINE_BYTES_MAX: u64 = 1 << 20;
 /// # Errors
 /// [`Error::Unusable`] for a bundle that breaks its own format; [`Error::Ostree`].
 pub fn import(bundle: &Path, repo: &ostree::Repo, say: &dyn Fn(&str)) -> Result<String, Error> {
-    let path = bundle.join(layout::INDEX);
-    let index = Index::parse(&fs::read(&path).at("read", &path)?).map_err(|e| unusable(&path, e))?;
-    let path = bundle.join(layout::blob_path(&index.manifest.digest));
-    let bytes = fs::read(&path).at("read", &path)?;
-    if Blob::of(&bytes) != index.manifest {
-        return Err(unusable(&path, "it is not the blob that the index names"));
-    }
-    let manifest = Manifest::parse(&bytes).map_err(|e| unusable(&path, e))?;
+    let manifest = manifest(bundle)?;
     let none = gio::Cancellable::NONE;
     let commit = manifest.labels.commit.to_string();
     let transaction = repo.auto_transaction(none).asked("begin")?;
@@ -43,6 +36,21 @@ pub fn import(bundle: &Path, repo: &ostree::Repo, say: &dyn Fn(&str)) -> Result<
     repo.mark_commit_partial(&commit, false).asked("mark the commit")?;
     transaction.commit(none).asked("finish")?;
     Ok(commit)
+}
+
+/// What a bundle's index names.
+///
+/// # Errors
+/// [`Error::Unusable`] for a bundle that breaks its own format; I/O.
+pub fn manifest(bundle: &Path) -> Result<Manifest, Error> {
+    let path = bundle.join(layout::INDEX);
+    let index = Index::parse(&fs::read(&path).at("read", &path)?).map_err(|e| unusable(&path, e))?;
+    let path = bundle.join(layout::blob_path(&index.manifest.digest));
+    let bytes = fs::read(&path).at("read", &path)?;
+    if Blob::of(&bytes) != index.manifest {
+        return Err(unusable(&path, "it is not the blob that the index names"));
+    }
+    Manifest::parse(&bytes).map_err(|e| unusable(&path, e))
 }
 
 fn unusable(path: &Path, reason: impl std::fmt::Display) -> Error {

@@ -1,15 +1,18 @@
 //! A sysroot with one deployment, made by libostree from a bundle.
 
-use super::import::import;
+mod entry;
+mod import;
+
 use crate::error::{Asked, At, Error};
 use ostree::gio;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+pub use entry::Entry;
+pub use import::manifest;
+
 /// Name of the operating system in the sysroot.
-const OSNAME: &str = "secai";
-/// Where the guest finds its root.
-const ROOT: [&str; 2] = ["root=/dev/vda", "rw"];
+pub const OSNAME: &str = "secai";
 /// Folders that a sysroot has besides `ostree`.
 const FOLDERS: [&str; 7] = ["boot", "dev", "home", "proc", "run", "sys", "tmp"];
 
@@ -22,17 +25,24 @@ pub struct Deployed {
     pub kernel: PathBuf,
     /// Its initramfs.
     pub initramfs: PathBuf,
-    /// Its kernel arguments, as its boot entry has them.
-    pub arguments: String,
-    /// Bytes of content.
-    pub bytes: u64,
+    /// Its boot entry.
+    pub entry: Entry,
+    /// Its root, in the sysroot.
+    pub root: PathBuf,
+    /// The commit's date, in seconds since 1970.
+    pub date: u64,
 }
 
-/// Imports a bundle into a new sysroot and deploys it, with the image's own kernel arguments and `append`.
+/// Imports a bundle into a new sysroot and deploys it, with the kernel arguments `first`, those of the image, and `last`.
 ///
 /// # Errors
 /// Those of the import; [`Error::Ostree`]; [`Error::Unusable`] for kernel arguments that cannot be read.
-pub fn deploy(bundle: &Path, path: &Path, append: &[String], say: &dyn Fn(&str)) -> Result<Deployed, Error> {
+pub fn deploy(
+    bundle: &Path,
+    path: &Path,
+    [first, last]: [&[String]; 2],
+    say: &dyn Fn(&str),
+) -> Result<Deployed, Error> {
     let none = gio::Cancellable::NONE;
     for name in FOLDERS {
         fs::create_dir_all(path.join(name)).at("create", path.join(name))?;
@@ -48,11 +58,10 @@ pub fn deploy(bundle: &Path, path: &Path, append: &[String], say: &dyn Fn(&str))
     config.set_boolean("sysroot", "readonly", true);
     repo.write_config(&config).asked("write the repository's settings")?;
     repo.reload_config(none).asked("read the repository's settings")?;
-    let commit = import(bundle, &repo, say)?;
+    let commit = import::import(bundle, &repo, say)?;
     say("deploying");
     let own = kernel_arguments(&repo, &commit)?;
-    let arguments: Vec<&str> =
-        ROOT.into_iter().chain(own.iter().map(String::as_str)).chain(append.iter().map(String::as_str)).collect();
+    let arguments: Vec<&str> = first.iter().chain(&own).chain(last).map(String::as_str).collect();
     let origin = sysroot.origin_new_from_refspec(&commit);
     let deployment =
         sysroot.deploy_tree(Some(OSNAME), &commit, Some(&origin), None, &arguments, none).asked("deploy the commit")?;
@@ -68,21 +77,21 @@ pub fn deploy(bundle: &Path, path: &Path, append: &[String], say: &dyn Fn(&str))
     // The immutable bit would outlive this folder; mke2fs does not carry it into the image anyway.
     sysroot.deployment_set_mutable(&deployment, true, none).asked("change the deployment")?;
     let entries = path.join("boot/loader/entries");
-    let entry = fs::read_dir(&entries).at("read", &entries)?.filter_map(Result::ok).map(|e| e.path()).next();
-    let entry = entry
+    let written = fs::read_dir(&entries).at("read", &entries)?.filter_map(Result::ok).map(|e| e.path()).next();
+    let written = written
         .ok_or_else(|| Error::Unusable { path: entries.clone(), reason: "libostree wrote no boot entry".into() })?;
-    let text = fs::read_to_string(&entry).at("read", &entry)?;
-    let field = |name: &str| {
-        let found = text.lines().find_map(|l| l.strip_prefix(name)).map(|v| v.trim().to_owned());
-        found.ok_or_else(|| Error::Unusable { path: entry.clone(), reason: format!("it has no {name}") })
-    };
-    let in_boot = |value: String| path.join("boot").join(value.trim_start_matches("/boot").trim_start_matches('/'));
+    let text = fs::read_to_string(&written).at("read", &written)?;
+    let entry = Entry::parse(&text).map_err(|reason| Error::Unusable { path: written, reason })?;
+    let in_boot = |value: &str| path.join("boot").join(value.trim_start_matches("/boot").trim_start_matches('/'));
+    let (variant, _) = repo.load_commit(&commit).asked("read the commit")?;
+    let root = path.join(format!("ostree/deploy/{OSNAME}/deploy/{commit}.{}", deployment.deployserial()));
     Ok(Deployed {
+        date: ostree::commit_get_timestamp(&variant),
+        root,
         commit,
-        kernel: in_boot(field("linux ")?),
-        initramfs: in_boot(field("initrd ")?),
-        arguments: field("options ")?,
-        bytes: folder_bytes(path)?,
+        kernel: in_boot(entry.get("linux")),
+        initramfs: in_boot(entry.get("initrd")),
+        entry,
     })
 }
 
@@ -115,28 +124,32 @@ fn kernel_arguments(repo: &ostree::Repo, commit: &str) -> Result<Vec<String>, Er
         if let (Some(stream), _, _) = repo.load_file(&checksum, none).asked("read kernel arguments")? {
             std::io::Read::read_to_end(&mut stream.into_read(), &mut bytes).at("read", name)?;
         }
-        let unusable = |reason: String| Error::Unusable { path: name.clone(), reason };
-        let text = std::str::from_utf8(&bytes).map_err(|e| unusable(e.to_string()))?;
-        let read: KernelArguments = toml::from_str(text).map_err(|e| unusable(e.to_string()))?;
-        all.extend(read.kargs);
+        all.extend(kargs(&bytes).map_err(|reason| Error::Unusable { path: name.clone(), reason })?);
     }
     Ok(all)
 }
 
-fn folder_bytes(dir: &Path) -> Result<u64, Error> {
-    use std::os::unix::fs::MetadataExt;
-    let mut seen = std::collections::HashSet::new();
-    let (mut todo, mut sum) = (vec![dir.to_owned()], 0);
-    while let Some(dir) = todo.pop() {
-        for entry in fs::read_dir(&dir).at("read", &dir)? {
-            let entry = entry.at("read", &dir)?;
-            let meta = entry.metadata().at("read", entry.path())?;
-            if meta.is_dir() {
-                todo.push(entry.path());
-            } else if seen.insert(meta.ino()) {
-                sum += meta.blocks() * 512;
-            }
+/// What one file has: one argument in each string. libostree writes them into a line as they are.
+fn kargs(bytes: &[u8]) -> Result<Vec<String>, String> {
+    let text = std::str::from_utf8(bytes).map_err(|e| e.to_string())?;
+    let read: KernelArguments = toml::from_str(text).map_err(|e| e.to_string())?;
+    let is_none = |it: &&String| it.is_empty() || it.chars().any(|c| c.is_whitespace() || c.is_control());
+    match read.kargs.iter().find(is_none) {
+        Some(none) => Err(format!("{none:?} is not one kernel argument")),
+        None => Ok(read.kargs),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::kargs;
+
+    #[test]
+    fn a_string_of_kargs_is_one_argument() {
+        assert_eq!(kargs(b"kargs = [\"quiet\", \"a.b=c\"]").unwrap(), ["quiet", "a.b=c"]);
+        for bad in ["", " ", "a b", "a\\nlinux /evil", "a\\tb", "a\\rb", "a\\u007fb", "a\\u2028b", "a\\u0000"] {
+            let said = kargs(format!("kargs = [\"quiet\", \"{bad}\"]").as_bytes()).unwrap_err();
+            assert!(said.contains("is not one kernel argument"), "{bad}: {said}");
         }
     }
-    Ok(sum)
 }
