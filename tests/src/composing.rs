@@ -49,6 +49,8 @@ impl Composing {
     fn of(recipe: &'static str, parent: &str, name: &str, cached: Cached) -> Self {
         let scratch = Scratch::new(parent, name);
         fs::copy(top().join(format!("recipes/{recipe}.yml")), scratch.join("recipe.yml")).unwrap();
+        // What another one may extend.
+        fs::copy(top().join("recipes/minimal.yml"), scratch.join("minimal.yml")).unwrap();
         let cache = scratch.join("cache/secai");
         // Linked where they are named by their content and replaced whole; apt writes into its own.
         let script = r#"mkdir -p "$2"; cd "$1"; shift; to=$1; shift
