@@ -375,9 +375,10 @@ fn has_a_chain_for_each_link(machine: &mut Machine) {
     assert!(there.contains("\"other0\"") && !there.contains("new0"), "{there}");
     holds(machine, "offline_private");
     // Brought up by hand, it is set down; with its own name in the entry.
-    machine.root("ip link set other0 up; sleep 3").ended(0);
-    assert!(!machine.person("ip -br link show other0 | cat").ended(0).contains(",UP"));
-    machine.root("ip link delete other0; sleep 1").ended(0);
+    let up = "ip -br link show other0 | grep -q ,UP";
+    let until = |not: &str| format!("for i in $(seq 100); do {not} || exit 0; sleep 0.1; done; exit 1");
+    machine.root(&format!("ip link set other0 up; {}", until(up))).ended(0);
+    machine.root(&format!("ip link delete other0; {}", until(&format!("{chains} | grep -q other0")))).ended(0);
     holds(machine, "offline_private");
     assert_eq!(entries(machine, "profile.restored").len(), restored + 1, "only what somebody did");
 }

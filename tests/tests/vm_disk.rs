@@ -261,8 +261,9 @@ fn comes_up(disk: &Disk) {
         assert!(entry.contains(&more), "{entry}");
         disk.lay_in_boot("/loader/entries", &name, entry.replace(&more, "").as_bytes());
     }
+    // The image's own argument comes before the firmware's word, so the kernel names that one.
     for words in
-        ["UEFI Secure Boot is enabled", "secureboot: Secure boot enabled", "Kernel is locked down from EFI Secure Boot"]
+        ["UEFI Secure Boot is enabled", "secureboot: Secure boot enabled", "Kernel is locked down from command line"]
     {
         assert!(serial.contains(words), "{words}: {serial}");
     }
