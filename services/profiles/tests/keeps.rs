@@ -133,6 +133,27 @@ fn what_others_changed_is_restored_with_their_name() {
 }
 
 #[test]
+fn a_chain_that_a_link_left_behind_is_taken_away_and_is_nobodys_doing() {
+    let Some(device) = Device::start(Shared::new()) else { return };
+    let left = Refused { name: "EgressChainWithoutLink".into(), detail: "chain link_eth0 guards no link".into() };
+    let at = device.state.length();
+    device.state.get().refusals = vec![left.clone()];
+    device.stir();
+    device.state.until("it takes it away", |it| it.log[at..].iter().any(|it| it == "link"));
+    assert_eq!((device.state.done_since(at), device.shown().restored), (vec!["link".to_owned()], 0));
+    // Where that fails the rules are loaded, which is told.
+    {
+        let mut state = device.state.get();
+        state.refusals = vec![left];
+        state.fails = ["link".to_owned()].into();
+    }
+    let at = device.state.length();
+    device.stir();
+    device.state.until_entries("profile.restored", 1);
+    device.state.until("it loads", |it| it.log[at..].iter().any(|it| it == "rules offline_private"));
+}
+
+#[test]
 fn rules_that_cannot_be_restored_end_in_the_strictest() {
     let Some(device) = Device::start(Shared::new()) else { return };
     assert!(holds(&device.change("research"), "research"));

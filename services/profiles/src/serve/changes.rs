@@ -161,7 +161,14 @@ impl Server<'_> {
                     true => ("a link is up".to_owned(), true),
                 }
             }
-            Ok(checked) if self.only_links_moved(&checked) => return,
+            Ok(checked) if self.only_links_moved(&checked) => {
+                // Who comes is given its chain by udev's unit. Who went takes its chain along, and Linux 6.12.117 leaves it empty.
+                let leftover = checked.refusals.iter().any(|it| it.name == "EgressChainWithoutLink");
+                match leftover.then(|| self.world.link()) {
+                    None | Some(Ok(())) => return,
+                    Some(Err(why)) => (why.to_string(), false),
+                }
+            }
             // Whoever closed did so for a reason, the firewall itself among them: that is not undone.
             Ok(checked) if checked.profile.as_deref() == Some(STRICTEST) && self.holds != STRICTEST => {
                 let by = By { word: "fault", uid: 0, terminal: String::new() };
