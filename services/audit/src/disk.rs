@@ -240,9 +240,8 @@ pub fn replace(path: &Path, new: &Path, bytes: &[u8], mode: u32, keep: Keep) -> 
     let opened = rustix::fs::open(new, flags, Mode::from_raw_mode(mode)).map_err(std::io::Error::from);
     let file = File::from(at("create", new, opened)?);
     at("write", new, file.write_all_at(bytes, 0))?;
-    if keep == Keep::OnDisk {
-        at("sync", new, file.sync_all())?;
-    }
+    // Else the name may come to the disk before what it stands for: power that fails leaves an empty file.
+    at("sync", new, file.sync_all())?;
     at("move", new, std::fs::rename(new, path))?;
     match path.parent() {
         Some(folder) if keep == Keep::OnDisk => sync_folder(folder),
@@ -286,8 +285,8 @@ pub fn lock(folder: &Path) -> Result<File, WriteError> {
 /// How surely a file is put in its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
-    /// It can be made again after a crash.
-    InMemory,
+    /// After a crash it is this one or the one before, and whole: which does not matter.
+    Whole,
     /// It is on the disk before anything else happens.
     OnDisk,
 }

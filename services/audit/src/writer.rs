@@ -267,7 +267,7 @@ impl Writer {
     /// # Errors
     /// [`WriteError::Disk`].
     pub fn sign_if_there_is_room(&mut self) -> Result<(), WriteError> {
-        match self.checkpoint(Keep::InMemory) {
+        match self.checkpoint(Keep::Whole) {
             Ok(_) | Err(WriteError::Full) => Ok(()),
             Err(other) => Err(other),
         }
@@ -561,7 +561,7 @@ pub(crate) fn write_tile(chain: &Path, name: &str, bytes: &[u8]) -> Result<(), W
     if let Some(folder) = path.parent() {
         disk::at("create", folder, std::fs::create_dir_all(folder))?;
     }
-    replace(&path, &unfinished(chain), bytes, 0o644, Keep::InMemory)
+    replace(&path, &unfinished(chain), bytes, 0o644, Keep::Whole)
 }
 
 /// What is being written, beside the chain.
