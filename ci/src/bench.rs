@@ -2,10 +2,12 @@
 //!
 //! Three figures: the same recipe composed again in other surroundings gives the same digests; rootfs to
 //! bundle against `tar | zstd | sha256sum` and `ostree commit`; `verify-release` against
-//! `zstd -d | sha256sum` and `ostree fsck`. Then the benches of the audit chain. Nothing asserts a time: a machine may be slow. Digests that
+//! `zstd -d | sha256sum` and `ostree fsck`. Then those of the device, and the benches of the audit chain. Nothing asserts a time: a machine may be slow. Digests that
 //! differ and a peer that is missing are failures.
 
 #![expect(clippy::print_stdout, reason = "the figures are what is asked for")]
+
+mod device;
 
 use std::env;
 use std::fs;
@@ -48,6 +50,7 @@ fn figures(here: &Surroundings) -> Result<(), String> {
     // Kept when they differ: the two trees are what explains it.
     same?;
     fs::remove_dir_all(&place.root).map_err(|why| format!("{}: {why}", place.root.display()))?;
+    device::figures(here)?;
     AUDIT.into_iter().try_for_each(|(package, bench)| {
         let mut command = Command::new(cargo());
         command.args(["bench", "--locked", "--package", package, "--bench", bench]).current_dir(&here.top);

@@ -14,7 +14,8 @@ use std::time::Duration;
 pub const ADDRESS: [u8; 4] = [10, 0, 2, 15];
 /// The router; nothing goes on from it.
 pub const ROUTER: [u8; 4] = [10, 0, 2, 2];
-const ROUTER_CARD: [u8; 6] = [0x02, 0x5e, 0xca, 0x10, 0x05, 0x02];
+/// Whose frames are not the guest's.
+pub const ROUTER_CARD: [u8; 6] = [0x02, 0x5e, 0xca, 0x10, 0x05, 0x02];
 const EVERYBODY: [u8; 6] = [0xff; 6];
 /// As a link-local address.
 const ROUTER_SIX: [u8; 16] = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2];

@@ -9,8 +9,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::composing::Composing;
-use crate::lan::Lan;
+use crate::lan::{Lan, ROUTER_CARD};
 use crate::{as_root, program};
+
+mod snapshot;
+
+pub use snapshot::Kept;
 
 /// What a guest may take to boot, under software emulation on a machine with other work.
 const BOOTS_WITHIN: Duration = Duration::from_secs(600);
@@ -105,13 +109,22 @@ impl Machine {
     /// # Panics
     /// When it does not come so far.
     pub fn boot(composing: &Composing) -> Self {
+        Self::start(composing, &composing.out().join("6-bundle"), &["--append", "quiet"])
+    }
+
+    /// Starts a disk of what was composed, as a machine does, and waits for the person's shell. What the guest writes stays there.
+    ///
+    /// # Panics
+    /// When it does not come so far.
+    pub fn boot_disk(composing: &Composing, disk: &Path) -> Self {
+        Self::start(composing, disk, &["--keep"])
+    }
+
+    fn start(composing: &Composing, from: &Path, more: &[&str]) -> Self {
         let frames = composing.scratch.join("frames.pcap");
         let mut boot = as_root("env");
-        boot.args(composing.surroundings())
-            .arg(program("secai-build"))
-            .arg("boot")
-            .arg(composing.out().join("6-bundle"));
-        boot.args(["--console", "--timeout", ENDS_WITHIN_S, "--append", "quiet", "--network"]).arg(&frames);
+        boot.args(composing.surroundings()).arg(program("secai-build")).arg("boot").arg(from).args(more);
+        boot.args(["--console", "--timeout", ENDS_WITHIN_S, "--network"]).arg(&frames);
         let lan = Lan::begin(&composing.scratch.join("wire"));
         boot.arg("--wire").arg(lan.wire());
         boot.arg("--log").arg(composing.scratch.join("serial.log"));
@@ -127,11 +140,30 @@ impl Machine {
             }
         });
         let mut machine = Self { child, console, heard, at: 0, asked: 0, scripts: 0, frames, _lan: lan };
-        machine.hear_within(&format!("{PERSON}@"), BOOTS_WITHIN);
-        // No colours, no echo, no prompt, no line that is cut.
-        machine.say("bind 'set enable-bracketed-paste off'; stty -echo cols 500; PS1= PS2= SYSTEMD_COLORS=0 SYSTEMD_PAGER=cat; export SYSTEMD_COLORS SYSTEMD_PAGER; set -m");
-        machine.person("dmesg --console-off 2>/dev/null");
+        machine.hear_login();
         machine
+    }
+
+    /// Waits until it is up, and the person is logged in.
+    ///
+    /// # Panics
+    /// When it does not come so far.
+    pub fn hear_login(&mut self) {
+        self.hear_within(&format!("{PERSON}@"), BOOTS_WITHIN);
+        self.scripts = 0;
+        // No colours, no echo, no prompt, no line that is cut.
+        self.say("bind 'set enable-bracketed-paste off'; stty -echo cols 500; PS1= PS2= SYSTEMD_COLORS=0 SYSTEMD_PAGER=cat; export SYSTEMD_COLORS SYSTEMD_PAGER; set -m");
+        self.person("dmesg --console-off 2>/dev/null");
+    }
+
+    /// What was heard so far; see [`Self::heard_since`].
+    pub fn ears(&self) -> usize {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// What was heard since, whoever waited for it.
+    pub fn heard_since(&self, ears: usize) -> String {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)[ears..].to_owned()
     }
 
     /// Types a line.
@@ -259,8 +291,6 @@ impl Drop for Machine {
     }
 }
 
-/// Of the guest's network card, as `secai-build boot` makes it.
-const CARD: [u8; 6] = [0x02, 0x5e, 0xca, 0x10, 0x05, 0x01];
 /// A header of pcap, and of each packet in it.
 const HEADER: usize = 24;
 const PACKET_HEADER: usize = 16;
@@ -272,7 +302,8 @@ fn sent(pcap: &Path) -> Vec<Vec<u8>> {
     while rest.len() >= PACKET_HEADER {
         let length = u32::from_le_bytes(rest[8..12].try_into().unwrap()) as usize;
         let Some(frame) = rest.get(PACKET_HEADER..PACKET_HEADER + length) else { break };
-        if frame.get(6..12) == Some(&CARD) {
+        // Whatever address the guest gave as its own.
+        if frame.get(6..12) != Some(&ROUTER_CARD) {
             frames.push(frame.to_vec());
         }
         rest = &rest[PACKET_HEADER + length..];

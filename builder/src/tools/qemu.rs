@@ -312,7 +312,8 @@ impl Guest<'_> {
                 "-drive",
                 &format!("if=pflash,unit=0,format=raw,readonly=on,file={}", escaped(code)),
                 "-drive",
-                &format!("if=pflash,unit=1,format=raw,file={}", escaped(variables)),
+                // A copy that ends with the guest; so laid over, the whole guest can be kept as it is, and taken back.
+                &format!("if=pflash,unit=1,format=raw,snapshot=on,file={}", escaped(variables)),
             ]),
         }
     }

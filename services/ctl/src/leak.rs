@@ -2,7 +2,7 @@
 //!
 //! It makes two network namespaces with a link between them, sends everything once without rules (what is not seen then
 //! could not be seen at all) and once under the rules, and compares what arrives with the profile's page. Nothing
-//! reaches the device's own links.
+//! reaches the device's own links, but with the option that says so.
 
 mod frames;
 mod judge;
@@ -19,7 +19,7 @@ use crate::output::Output;
 use clap::Args;
 use judge::{Found, judge};
 pub use lab::LabError;
-use lab::{LINK, round};
+use lab::{LINK, onto_what_is_here, round};
 use rustix::rand::{GetRandomFlags, getrandom};
 use secai_daemon::report::COULD_NOT;
 use secai_verifier::files::{load, load_profile};
@@ -31,7 +31,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
-use vectors::May;
+use vectors::{May, Shot};
 
 /// Words of the command line.
 #[derive(Args)]
@@ -45,11 +45,17 @@ pub struct Arguments {
     /// Try these rules instead, for a link named leak0: nft's text
     #[arg(long, value_name = "FILE")]
     rules: Option<PathBuf>,
+    /// Leave the namespaces out: send all of it onto the real link leak0 of this machine, for who listens at its far end
+    #[arg(long, conflicts_with_all = ["profile", "policy", "rules"])]
+    onto_the_real_link: bool,
 }
 
 impl Arguments {
     /// Does it; the exit code is the answer.
     pub fn run(self, output: &mut Output) -> Result<ExitCode, Failure> {
+        if self.onto_the_real_link {
+            return onto_the_real_link(output);
+        }
         let (profile, loopback) = load_profile(&self.policy, &self.profile)?;
         let rules = match &self.rules {
             Some(path) => {
@@ -126,6 +132,29 @@ impl Arguments {
             (false, false) => ExitCode::SUCCESS,
         })
     }
+}
+
+/// Sends, and judges nothing: what arrives is not seen from here.
+fn onto_the_real_link(output: &mut Output) -> Result<ExitCode, Failure> {
+    let vectors = vectors::all();
+    let tried = onto_what_is_here(&vectors)?;
+    for ((vector, why), number) in vectors.iter().zip(&tried).zip(0..) {
+        let needles: Vec<String> = Shot { number, link: 0, far: 0 }.needles().iter().map(|it| hex(it)).collect();
+        let why = why.as_ref().map(ToString::to_string);
+        output.line(
+            || {
+                let said = why.as_ref().map_or_else(|| "sent".to_owned(), |why| format!("refused: {why}"));
+                format!("user {:<5} {}: {said}", vector.uid, vector.name)
+            },
+            || {
+                json!({
+                    "vector": vector.name, "way": vector.way(), "uid": vector.uid, "beside": matches!(vector.may, May::Beside(_)),
+                    "needles": needles, "why": why,
+                })
+            },
+        )?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn word(found: Found) -> &'static str {

@@ -1,45 +1,16 @@
-//! The device, booted: a person at its console changes what may leave, and every frame that comes out of its network card
-//! is looked at. Behind that card is a network of one, which gives it an address and sends nothing further.
+//! What a person at the console may change, and what holds whatever else happens.
 
 use std::collections::BTreeSet;
 
-use secai_tests::composing::Composing;
-use secai_tests::machine::{Machine, Said, with_person};
-use secai_tests::{Need, Tier, require};
+use secai_tests::machine::{Machine, Said};
 use serde_json::Value;
 
-const TMP: &str = env!("CARGO_TARGET_TMPDIR");
-const NEEDS: [Need; 4] = [Need::Device, Need::Root, Need::Program("qemu-system-x86_64"), Need::Program("mke2fs")];
-/// What the airlock's unit and user will be, for `full_lab`: the image has no airlock yet.
-const AIRLOCK: &str = "[Service]
-Type=exec
-User=secure-ai-airlock
-ExecStart=/usr/bin/sleep infinity
-";
-const AIRLOCK_USER: &str = "  - {name: secure-ai-airlock, uid: 952}\n";
+use crate::{entries, holds, links_are_down};
+
 /// So many ways out that the image's kernel has.
 const WAYS_MIN: usize = 110;
-
 /// What a link itself needs.
 const LINK: [&str; 3] = ["arp", "dhcp", "nd"];
-
-/// What the chain has of a kind.
-fn entries(machine: &mut Machine, kind: &str) -> Vec<Value> {
-    let text = machine.root(&format!("secaictl audit show --kind {kind} --json")).ended(0);
-    let lines =
-        text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap_or_else(|why| panic!("{line}: {why}")));
-    lines.filter(|entry| entry["k"] == kind).collect()
-}
-
-/// The profile that holds, and the prover's word for the rules that there are.
-#[track_caller]
-fn holds(machine: &mut Machine, profile: &str) {
-    let said = machine.root("/usr/libexec/secure-ai/secai-firewall check --json").ended(0);
-    let checked: Value = serde_json::from_str(said.trim()).unwrap();
-    assert_eq!((&checked["verdict"], &checked["profile"]), (&"proven".into(), &profile.into()), "{said}");
-    let shown: Value = serde_json::from_str(&machine.person("secaictl profile show --json").ended(0)).unwrap();
-    assert_eq!(shown["profile"], profile, "{shown}");
-}
 
 /// Asks for a profile at the console, and types a word when asked.
 fn applied(machine: &mut Machine, profile: &str, word: &str) -> Said {
@@ -50,7 +21,7 @@ fn applied(machine: &mut Machine, profile: &str, word: &str) -> Said {
 }
 
 /// Frames by what they are: `arp`, `dhcp`, `nd`, `tcp ADDRESS:PORT of a SYN`, or all of what is something else.
-fn kinds(frames: &[Vec<u8>]) -> BTreeSet<String> {
+pub fn kinds(frames: &[Vec<u8>]) -> BTreeSet<String> {
     let kind = |frame: &Vec<u8>| {
         let two = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
         match two(12) {
@@ -67,63 +38,34 @@ fn kinds(frames: &[Vec<u8>]) -> BTreeSet<String> {
     frames.iter().map(kind).collect()
 }
 
-#[test]
-fn a_booted_device_sends_what_its_profile_says() {
-    if !require(Tier::Vm, &NEEDS) {
-        return;
-    }
-    let composing = Composing::device(TMP, "vm-device");
-    let airlock = ("airlock.service", "/usr/lib/systemd/system/secure-ai-airlock.service", AIRLOCK);
-    with_person(&composing, &[airlock], AIRLOCK_USER);
-    composing.built();
-    let mut machine = Machine::boot(&composing);
-    begins_closed(&mut machine);
-    is_not_loosened_by_whoever_asks(&mut machine);
-    lets_out_what_a_person_confirmed(&mut machine);
-    keeps_the_rules(&mut machine);
-    ends_closed_whatever_fails(&mut machine);
-    has_a_chain_for_each_link(&mut machine);
-    ends_by_itself(&mut machine, leaks_in_no_way);
+/// From a device that has just booted.
+pub fn hold(machine: &mut Machine) {
+    is_not_loosened_by_whoever_asks(machine);
+    lets_out_what_a_person_confirmed(machine);
+    keeps_the_rules(machine);
+    ends_closed_whatever_fails(machine);
+    has_a_chain_for_each_link(machine);
+    ends_by_itself(machine, leaks_in_no_way);
     let before = machine.frames().len();
-    holds(&mut machine, "offline_private");
-    assert_eq!(machine.frames().len(), before, "its hour is over");
-    // It ends from the profile that lets out most.
-    applied(&mut machine, "full_lab", "full_lab").ended(0);
-    let until_here = machine.frames().len();
-    let frames = machine.power_off();
-    let others: Vec<String> =
-        kinds(&frames[until_here..]).into_iter().filter(|kind| !LINK.contains(&kind.as_str())).collect();
-    assert_eq!(others, [""; 0], "nothing else leaves while it ends");
-}
-
-/// P1: everything runs, nothing has left, the seed's commands say so.
-fn begins_closed(machine: &mut Machine) {
-    machine
-        .person("for i in $(seq 99); do s=$(systemctl is-system-running); [ $s = starting ] || break; sleep 1; done");
-    let state = machine.person("systemctl is-system-running").text;
-    let failed =
-        machine.root("systemctl --failed --no-legend; journalctl --boot --priority=err --no-pager --lines=20").text;
-    assert_eq!(state.trim(), "running", "{failed}");
     holds(machine, "offline_private");
-    assert!(machine.person("ip -br link | cat").ended(0).contains("enp0s1"), "there is a network card");
-    links_are_down(machine);
-    let rules = machine.root("nft list ruleset | grep -A5 'chain output'").ended(0);
-    assert!(rules.contains("policy drop") && !rules.replace("oif \"lo\" accept", "").contains("accept"), "{rules}");
-    let open = machine.root("ss -tunap | grep -v 127.0.0.1").ended(0);
-    assert_eq!(open.lines().count(), 1, "a line of titles: {open}");
-    machine.root("systemctl start secure-ai-dns-leak-check").ended(0);
-    let said = machine.root("journalctl -u secure-ai-dns-leak-check --no-pager -n 5").ended(0);
-    assert!(said.contains("clean: offline_private, proven") && !said.contains(" finding"), "{said}");
-    assert_eq!(entries(machine, "profile.restored"), [Value::Null; 0], "links that come are nobody's doing");
-    let applied = entries(machine, "profile.applied");
-    assert!(applied.len() == 1 && applied[0]["d"]["by"] == "boot", "{applied:?}");
-    assert_eq!(machine.frames().len(), 0, "not one frame since power was given: {:?}", kinds(&machine.frames()));
+    assert_eq!(machine.frames().len(), before, "its hour is over");
 }
 
-/// Whatever a link's carrier says: it is not set up.
-fn links_are_down(machine: &mut Machine) {
-    let up = machine.person("ip -o link show up | cat").ended(0);
-    assert!(up.lines().count() == 1 && up.contains(": lo: "), "{up}");
+/// It ends from the profile that lets out most, and begins with the one that lets out nothing.
+pub fn end_with_the_device(machine: &mut Machine) {
+    applied(machine, "full_lab", "full_lab").ended(0);
+    holds(machine, "full_lab");
+    let until_here = machine.frames().len();
+    machine.begin_root("systemctl reboot");
+    machine.hear("reboot: Restarting system");
+    let others: Vec<String> =
+        kinds(&machine.frames()[until_here..]).into_iter().filter(|kind| !LINK.contains(&kind.as_str())).collect();
+    assert_eq!(others, [""; 0], "nothing else leaves while it ends");
+    let until_here = machine.frames().len();
+    machine.hear_login();
+    holds(machine, "offline_private");
+    links_are_down(machine);
+    assert_eq!(machine.frames().len(), until_here, "a profile ends with the system that it was confirmed in");
 }
 
 /// P5: neither a program nor a person elsewhere changes what may leave; each try has an entry.

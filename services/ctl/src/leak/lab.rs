@@ -27,6 +27,9 @@ const BUSY_PAUSE: Duration = Duration::from_millis(100);
 /// Larger than any frame on this link.
 const FRAME_BYTES_MAX: usize = 4096;
 
+/// No thread has this number: there is no far side of ours.
+const NOBODY: i32 = 0;
+
 /// Why there is no round.
 #[derive(Debug, thiserror::Error)]
 pub enum LabError {
@@ -180,8 +183,7 @@ fn far(ready: &Sender<i32>, ends: &Receiver<()>) -> Result<Vec<Vec<u8>>, LabErro
 
 /// Lays the link; the rules are there before it is up.
 fn link(far: i32, rules: Option<&str>) -> Result<(), LabError> {
-    let mac = |bytes: [u8; 6]| bytes.map(|byte| format!("{byte:02x}")).join(":");
-    let (near_mac, far_mac) = (mac(NEAR), mac(FAR));
+    let (near_mac, far_mac) = (written(NEAR), written(FAR));
     let before = format!(
         "link set lo up
          link add {LINK} address {near_mac} type veth peer name {FAR_LINK} address {far_mac} netns {far}"
@@ -192,21 +194,53 @@ fn link(far: i32, rules: Option<&str>) -> Result<(), LabError> {
     if let Some(rules) = rules {
         program("nft", &["-f", "-"], rules)?;
     }
-    let up = format!(
+    program("ip", &["-batch", "-"], &(addresses() + &format!("\nlink set {LINK} up\n") + &beyond()))?;
+    sockets_may_all()
+}
+
+fn addresses() -> String {
+    format!(
         "address add {NEAR4}/24 dev {LINK}
-         address add {NEAR6}/64 dev {LINK} nodad
-         link set {LINK} up
-         neighbour replace 10.86.0.1 lladdr {far_mac} dev {LINK} nud permanent
-         neighbour replace fd86::1 lladdr {far_mac} dev {LINK} nud permanent
+         address add {NEAR6}/64 dev {LINK} nodad"
+    )
+}
+
+/// Who is there, and that everybody else is behind.
+fn beyond() -> String {
+    let far = written(FAR);
+    format!(
+        "neighbour replace 10.86.0.1 lladdr {far} dev {LINK} nud permanent
+         neighbour replace fd86::1 lladdr {far} dev {LINK} nud permanent
          route add default via 10.86.0.1
          route add ::/0 via fd86::1 dev {LINK}"
-    );
-    program("ip", &["-batch", "-"], &up)?;
-    // As on a device with systemd: echo needs no capability. And no port needs one, or only root could be a DHCP client.
+    )
+}
+
+/// As on a device with systemd: echo needs no capability. And no port needs one, or only root could be a DHCP client.
+fn sockets_may_all() -> Result<(), LabError> {
     for (file, value) in [("ping_group_range", "0 2147483647"), ("ip_unprivileged_port_start", "0")] {
         fs::write(format!("/proc/sys/net/ipv4/{file}"), value).map_err(cannot("set what sockets may do"))?;
     }
     Ok(())
+}
+
+fn written(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+/// Tries all vectors on the link of this name that is here already, up or down, under whatever rules there are. What arrives is heard
+/// by whoever listens at its far end; what needs a far end of ours cannot be tried. For each vector why it could not, or nothing.
+///
+/// # Errors
+/// [`LabError`].
+pub fn onto_what_is_here(vectors: &[Vector]) -> Result<Vec<Option<io::Error>>, LabError> {
+    link_index()?;
+    // Nobody has a route by a link that is down: its senders find out for themselves.
+    let _ = program("ip", &["-force", "-batch", "-"], &(addresses() + "\n" + &beyond()));
+    sockets_may_all()?;
+    let tried = vectors.iter().zip(0..).map(|(vector, number)| fire(vector, number, NOBODY)).collect();
+    thread::sleep(SETTLE);
+    tried
 }
 
 /// Runs a program to its end, with this on its standard input.
@@ -234,14 +268,16 @@ pub fn program(name: &'static str, words: &[&str], input: &str) -> Result<(), La
     }
 }
 
+fn link_index() -> Result<u32, LabError> {
+    let (family, kind) = (rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM);
+    let index =
+        rustix::net::socket(family, kind, None).and_then(|socket| rustix::net::netdevice::name_to_index(socket, LINK));
+    index.map_err(|error| cannot("find the link leak0")(error.into()))
+}
+
 /// Tries one, in a thread that is its user's: ids and capabilities belong to threads.
 fn fire(vector: &Vector, number: u16, far: i32) -> Result<Option<io::Error>, LabError> {
-    let index = rustix::net::netdevice::name_to_index(
-        rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)
-            .map_err(|error| cannot("find the link")(error.into()))?,
-        LINK,
-    );
-    let link = index.map_err(|error| cannot("find the link")(error.into()))?;
+    let link = link_index()?;
     let begun = Instant::now();
     let tried = thread::scope(|scope| {
         let try_it = || -> Result<io::Result<()>, io::Error> {
