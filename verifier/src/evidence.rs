@@ -280,8 +280,8 @@ mod tests {
         refused(&|it| drop(it.missing.insert("tcp".into(), "a".repeat(301))), "without a reason");
         refused(&|it| drop(it.missing.insert("cmdline".into(), "why".into())), "there and missing");
         refused(&|it| drop(it.missing.insert("more".into(), "why".into())), "`more` is no name");
-        refused(&|it| drop(it.files.insert("../etc".into(), Artifact::of(b""))), "is no name");
-        refused(&|it| drop(it.files.insert("chain".into(), Artifact::of(b""))), "is a folder");
+        refused(&|it| _ = it.files.insert("../etc".into(), Artifact::of(b"")), "is no name");
+        refused(&|it| _ = it.files.insert("chain".into(), Artifact::of(b"")), "is a folder");
         assert!(Index::parse(b"{}").is_err());
         let pretty = String::from_utf8(good.render().unwrap()).unwrap().replace("\":", "\": ");
         assert!(Index::parse(pretty.as_bytes()).unwrap_err().contains("canonical"));
