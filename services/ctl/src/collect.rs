@@ -13,7 +13,7 @@ use clap::Args;
 use program::run;
 use secai_api::audit::SOCKET as AUDIT;
 use secai_api::profiles::{Evidence as Told, SOCKET as PROFILES};
-use secai_daemon::report::{Priority, say, told};
+use secai_daemon::report::{Priority, say};
 use secai_verifier::evidence::kernel::{Deployment, arguments};
 use secai_verifier::evidence::settings::{FILE_BYTES_MAX, Settings, wanted};
 use secai_verifier::evidence::units::PROPERTIES;
@@ -120,7 +120,7 @@ impl Arguments {
     /// What the profiles service says, once: rules and links of one moment.
     fn told(&self) -> Result<Told, String> {
         let ask = || -> Result<Told, ProfilesError> { Service::reach(&self.profiles)?.evidence(ANSWERED_WITHIN) };
-        ask().map_err(|error| told(&error))
+        ask().map_err(|error| why(&error))
     }
 }
 
@@ -219,6 +219,17 @@ fn settings() -> Gathered {
         }
     }
     serde_json::to_vec(&settings).map_err(|error| error.to_string())
+}
+
+/// An error and what caused it, in a line.
+fn why(error: &dyn std::error::Error) -> String {
+    let mut why = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        why.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    why
 }
 
 /// A reason: one line, not too long, never empty.

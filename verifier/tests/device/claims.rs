@@ -46,7 +46,9 @@ type Row = (&'static [&'static str], fn(&Lab));
 const ROWS: &[Row] = &[
     (&["T1"], |lab| crate::bundle::write(&lab.path("root"), "usr/bin/tracker", b"x")),
     (&["T1", "T2", "T3", "T4"], |lab| {
-        let more = "\n\nId=apt-daily.timer\nLoadState=loaded\nActiveState=active\nNeedDaemonReload=no\n";
+        // Of the image, and on no list.
+        let more = "\n\nId=apt-daily.timer\nLoadState=loaded\nActiveState=active\nNeedDaemonReload=no\n\
+            FragmentPath=/usr/lib/systemd/system/systemd-tmpfiles-clean.timer\n";
         lab.regather(Item::Units, |text| Some(format!("{text}{more}")));
     }),
     (&["T2"], |lab| lab.replace(Item::Manager, "=0", "=infinity")),

@@ -45,7 +45,7 @@ while [ $# -gt 0 ]; do
         exit 0
         ;;
     --trust | --release | --keep)
-        [ $# -ge 2 ] && [ -n "$2" ] || usage "$1 wants a folder"
+        if [ $# -lt 2 ] || [ -z "$2" ]; then usage "$1 wants a folder"; fi
         case $1 in
         --trust) trust=$2 ;;
         --release) release=$2 ;;
@@ -60,7 +60,7 @@ done
 [ -n "$trust" ] || { [ -d "$TRUST" ] && trust=$TRUST; }
 
 scratch=''
-# shellcheck disable=SC2329  # run by the traps
+# shellcheck disable=SC2317  # run by the traps
 clean() {
     [ -z "$scratch" ] || rm -rf -- "$scratch"
 }

@@ -4,7 +4,6 @@ use crate::audit::ask::{reach, signed};
 use crate::failure::Failure;
 use rustix::fs::{Dir, FileType, Mode, OFlags, openat};
 use secai_api::audit::{Reply, Request};
-use secai_daemon::report::told;
 use secai_verifier::audit::CHECKPOINT;
 use secai_verifier::evidence::{CHAIN_BYTES_MAX, CHAIN_FILES_MAX};
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -21,7 +20,7 @@ const DEPTH_MAX: usize = 8;
 /// # Errors
 /// A sentence.
 pub fn copy(socket: &Path, to: &Path) -> Result<(), String> {
-    let folder = handed_out(socket).map_err(|error| told(&error))?;
+    let folder = handed_out(socket).map_err(|error| super::why(&error))?;
     let copied = copy_all(&folder, to);
     copied.map_err(|error| {
         let _ = fs::remove_dir_all(to);

@@ -1,0 +1,60 @@
+//! `secaictl collect` on the machine that runs the tests: what it is not is said, and what it wrote is evidence.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use secai_verifier::evidence::Item;
+use secai_verifier::files::load_evidence;
+use serde_json::Value;
+
+fn collect(folder: &Path, words: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_secaictl"));
+    command.args(["collect", "--profiles", "/nonexistent/p", "--audit", "/nonexistent/a", "--output"]);
+    command.arg(folder).args(words).output().unwrap()
+}
+
+#[test]
+fn everything_is_there_or_missing_with_its_reason() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path().join("evidence");
+    let answer = collect(&folder, &["--json"]);
+    assert_eq!(answer.status.code(), Some(0), "{answer:?}");
+    let said: Value = serde_json::from_slice(&answer.stdout).unwrap();
+    let evidence = load_evidence(&folder).unwrap().unwrap();
+    let missing: Vec<_> = evidence.missing().collect();
+    assert_eq!(said["gathered"].as_u64().unwrap() as usize, Item::ALL.len() - missing.len());
+    // Nobody answers for these two.
+    for (name, why) in [("profile", "profiles service cannot be reached"), ("chain", "audit daemon cannot be reached")]
+    {
+        let found = missing.iter().find(|it| it.what == name).unwrap_or_else(|| panic!("{name}: {missing:?}"));
+        assert!(found.why.contains(why), "{found:?}");
+        assert!(String::from_utf8_lossy(&answer.stderr).contains(&format!("{name} is missing: ")));
+    }
+    // What every kernel has is what it has.
+    assert_eq!(evidence.bytes(Item::BootId).unwrap(), fs::read("/proc/sys/kernel/random/boot_id").unwrap());
+    assert_eq!(evidence.bytes(Item::CommandLine).unwrap(), fs::read("/proc/cmdline").unwrap());
+    secai_verifier::evidence::sockets::parse(evidence.text(Item::Tcp).unwrap().unwrap()).unwrap();
+    // Nobody else reads it.
+    assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(fs::metadata(folder.join("evidence.json")).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn nothing_is_overwritten_and_nothing_left_in_part() {
+    let scratch = tempfile::tempdir().unwrap();
+    fs::write(scratch.path().join("mine"), "x").unwrap();
+    let answer = collect(scratch.path(), &[]);
+    assert_eq!((answer.status.code(), answer.stdout.len()), (Some(2), 0));
+    assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 1);
+    // Where there is no room, nothing is begun.
+    let answer = collect(&scratch.path().join("mine/evidence"), &[]);
+    assert_eq!(answer.status.code(), Some(2));
+    // An empty folder is taken.
+    let empty = scratch.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    assert_eq!(collect(&empty, &[]).status.code(), Some(0));
+    assert!(empty.join("evidence.json").exists());
+    assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 2, "the parts are gone");
+}
