@@ -1,5 +1,7 @@
 //! `secaictl collect` on the machine that runs the tests: what it is not is said, and what it wrote is evidence.
 
+#![expect(clippy::unwrap_used, reason = "what the tests share is a test too")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

@@ -1,6 +1,8 @@
 //! `verify-release.sh`, with stand-ins for the programs that it starts: what it gives them, what it says of their
 //! answers, and that it leaves nothing behind.
 
+#![expect(clippy::unwrap_used, reason = "what the tests share is a test too")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

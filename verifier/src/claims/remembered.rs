@@ -224,7 +224,7 @@ mod tests {
         const OFFLINE: &str = "offline_private";
         let boot = applied("boot", OFFLINE, OFFLINE);
         let of = |entries: &[(&'static str, String)]| {
-            let told = told(&[&[boot.clone()], entries].concat());
+            let told = told(&[std::slice::from_ref(&boot), entries].concat());
             (told.unconfirmed.len(), told.applied.unwrap().0)
         };
         let asked = requested("person", "tty1", OFFLINE, "research");
@@ -289,10 +289,10 @@ mod tests {
             told(entries).services_are_not(&units).len()
         };
         let began = state("secure-ai-profiles.service", "active");
-        assert_eq!(of(&[began.clone()], "active"), 0);
+        assert_eq!(of(std::slice::from_ref(&began), "active"), 0);
         assert_eq!(of(&[], "active"), 1);
         assert_eq!(of(&[began.clone(), state("secure-ai-profiles.service", "inactive")], "active"), 1);
-        assert_eq!(of(&[began.clone()], "failed"), 1);
+        assert_eq!(of(std::slice::from_ref(&began), "failed"), 1);
         assert_eq!(
             of(&[began.clone(), ("audit.start", r#"{"version":"1"}"#.into())], "active"),
             1,

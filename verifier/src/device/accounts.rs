@@ -28,7 +28,7 @@ pub const NOT_OF_THE_COMMIT: [&str; 9] = ["/boot", "/dev", "/etc", "/proc", "/ru
 /// Is it a path of the commit?
 pub fn is_of_the_commit(path: &str) -> bool {
     let below = |top: &&str| path.strip_prefix(*top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    path.starts_with('/') && !NOT_OF_THE_COMMIT.iter().any(|top| below(top))
+    path.starts_with('/') && !NOT_OF_THE_COMMIT.iter().any(below)
 }
 
 /// Both ascend by path.

@@ -77,14 +77,15 @@ fn of_an_entry(bytes: &[u8]) -> Result<Vec<String>, String> {
 fn compare(place: &str, line: &[String], wanted: &[String]) -> Found {
     let mut found = Found::default();
     let mut left: Vec<&str> = wanted.iter().map(String::as_str).collect();
-    let own: [(&str, &dyn Fn(&str) -> bool); 2] =
-        [(ROOT, &|value| value.starts_with("PARTUUID=")), (OSTREE, &|value| value.starts_with("/ostree/boot."))];
-    let mut own: Vec<_> = own.into_iter().collect();
+    // What a disk and libostree each give a value of their own.
+    let mut own = vec![(ROOT, "PARTUUID="), (OSTREE, "/ostree/boot.")];
     for argument in line {
         let value = argument.split_once('=').map_or("", |(_, value)| value);
         if let Some(at) = left.iter().position(|it| it == argument) {
             left.remove(at);
-        } else if let Some(at) = own.iter().position(|(key, fits)| *key == name(argument) && fits(value)) {
+        } else if let Some(at) =
+            own.iter().position(|(key, begins)| *key == name(argument) && value.starts_with(begins))
+        {
             own.remove(at);
         } else {
             let (place, argument) = (place.to_owned(), argument.clone());

@@ -81,7 +81,7 @@ const NOBODY: u32 = 65_534;
 fn what_may_not_be_read_is_named_and_nothing_is_accepted() {
     let lab = Lab::new();
     let path = lab.at("/etc/hostname");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o0)).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_verify-release"));
     command.args(["device", "--evidence", "evidence", "--root", "root", "--release", "bundle", "--trust", "trust"]);
     if fs::read(&path).is_ok() {
