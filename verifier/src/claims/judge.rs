@@ -262,7 +262,8 @@ fn listed_rules(text: &str) -> Option<String> {
 
 /// Do the journal's last lines not show a verdict without a leak? Why.
 fn listed_dns(text: &str) -> Option<String> {
-    let of_the_check = |line: &&str| line.contains("secai-dns-leak-check[");
+    // The journal may cut a program's name.
+    let of_the_check = |line: &&str| line.contains(" secai-dns-leak-");
     let verdict = text.lines().rev().filter(of_the_check).find_map(|line| {
         let said = line.split_once("]: ")?.1;
         ["clean", "leak", "unclear"].into_iter().find(|word| said.starts_with(&format!("{word}: ")))

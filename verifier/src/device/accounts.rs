@@ -23,7 +23,8 @@ pub fn judge(case: &Case<'_>) -> Found {
 }
 
 /// What lies in the root of a deployment and is not of its commit: mounted there, or the device's own.
-pub const NOT_OF_THE_COMMIT: [&str; 9] = ["/boot", "/dev", "/etc", "/proc", "/run", "/sys", "/sysroot", "/tmp", "/var"];
+pub const NOT_OF_THE_COMMIT: [&str; 11] =
+    ["/boot", "/dev", "/etc", "/media", "/mnt", "/proc", "/run", "/sys", "/sysroot", "/tmp", "/var"];
 
 /// Is it a path of the commit?
 pub fn is_of_the_commit(path: &str) -> bool {

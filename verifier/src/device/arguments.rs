@@ -32,14 +32,20 @@ pub fn judge(case: &Case<'_>) -> Found {
         }
     }
     wanted.extend(OF_A_DISK.map(str::to_owned));
+    let mut booted = None;
     let running = case.evidence.parsed(Item::CommandLine, |text| Ok::<_, String>(arguments(text)));
     found = found.and(Found::of(running, |mut line| {
         line.retain(|it| name(it) != BOOT_IMAGE);
+        booted = deployment(&line).map(str::to_owned);
         compare(RUNNING, &line, &wanted)
     }));
     for (file, bytes) in root.below(&format!("/boot/{ENTRIES}")) {
         let place = format!("the boot entry {file}");
         match of_an_entry(bytes) {
+            // What other deployments are started with, their own images say.
+            Ok(line) if booted.is_some() && deployment(&line) != booted.as_deref() => {
+                found.listed.push(format!("{place} is of another deployment: {}", line.join(" ")));
+            }
             Ok(line) => found = found.and(compare(&place, &line, &wanted)),
             Err(reason) => {
                 let path = format!("/boot/{ENTRIES}/{file}");
@@ -71,6 +77,12 @@ fn of_an_entry(bytes: &[u8]) -> Result<Vec<String>, String> {
         (Some(line), None) if line.starts_with([' ', '\t']) => Ok(arguments(line)),
         _ => Err("it has not one line of options".to_owned()),
     }
+}
+
+/// `ostree=/ostree/boot.1/secai/SUM/0`: what follows the first part, which changes when deployments come and go.
+fn deployment(line: &[String]) -> Option<&str> {
+    let value = line.iter().find_map(|it| it.strip_prefix("ostree=/ostree/boot."))?;
+    Some(value.split_once('/')?.1)
 }
 
 /// Each wanted one once, one root and one deployment, nothing else.

@@ -12,7 +12,7 @@ const UNREAD_NAMED_MAX: usize = 20;
 /// Units of the system in the owner's folder.
 const UNITS: &str = "/etc/systemd/system/";
 /// Whose files and folders there decide what protects the device: our units, systemd's own, and what holds for all.
-const UNIT_NAMES: [&str; 6] = ["secure-ai-", "systemd-", "dbus", "debug-shell", "tor", "service.d"];
+const UNIT_NAMES: [&str; 6] = ["secure-ai-", "systemd-", "dbus.", "debug-shell", "tor", "service.d"];
 /// Files, and with a `/` at the end folders, that decide what protects the device.
 const DECIDE: [&str; 27] = [
     "/etc/dbus-1/",
@@ -41,7 +41,7 @@ const DECIDE: [&str; 27] = [
     "/etc/systemd/system.control/",
     "/etc/sysusers.d/",
     "/etc/tmpfiles.d/",
-    "/etc/udev/",
+    "/etc/udev/rules.d/",
 ];
 
 /// Compares them.

@@ -64,18 +64,24 @@ fn judge_one(unit: &Unit, root: Option<&Root>, found: &mut Found) {
     }
 }
 
-/// Units that the image has, templates aside: systemd knows each, unmasked.
+/// Units that the image has, templates aside: none is masked, and systemd knows each that something wants. Others it
+/// may forget while they do nothing.
 fn missing(units: &BTreeMap<String, Unit>, root: &Root, found: &mut Found) {
     let ours = root.files.iter().filter_map(|node| {
         let name = node.path.strip_prefix(UNITS)?.strip_prefix('/')?;
         let is_unit = RUNNING.iter().any(|ending| name.ends_with(ending)) && !name.contains(['/', '@']);
         (is_unit && name.starts_with(OURS)).then_some(name)
     });
+    let is_wanted = |unit: &str| {
+        let wants = |path: &str| path.rsplit('/').next() == Some(unit) && path.contains(".wants/");
+        root.files.iter().any(|node| wants(&node.path))
+    };
     for unit in ours {
         let state = match units.get(unit) {
             Some(unit) if unit.load == "loaded" => continue,
             Some(unit) => unit.load.clone(),
-            None => "not known to systemd".to_owned(),
+            None if is_wanted(unit) => "not known to systemd".to_owned(),
+            None => continue,
         };
         found.refusals.push(DeviceRefusal::UnitGone { unit: unit.to_owned(), state });
     }
@@ -95,8 +101,16 @@ mod tests {
             gid: 0,
             content: Content::Regular(Digest::of(b"")),
         };
-        let files =
-            ["a.service", "secure-ai-a.service", "secure-ai-a.service.d/1.conf", "secure-ai-b@.service"].map(of);
+        let files = [
+            "a.service",
+            "secure-ai-a.service",
+            "secure-ai-a.service.d/1.conf",
+            "secure-ai-b@.service",
+            "secure-ai-forgotten.service",
+            "secure-ai-wanted.service",
+            "x.target.wants/secure-ai-wanted.service",
+        ]
+        .map(of);
         let root = Root { files: files.to_vec(), ..Root::default() };
         let unit = |id: &str, fragment: &str| Unit {
             id: id.into(),
@@ -108,13 +122,15 @@ mod tests {
             is_outdated: false,
         };
         let mut units = BTreeMap::from(
-            ["a.service", "secure-ai-a.service"].map(|id| (id.to_owned(), unit(id, &format!("{UNITS}/{id}")))),
+            ["a.service", "secure-ai-a.service", "secure-ai-wanted.service"]
+                .map(|id| (id.to_owned(), unit(id, &format!("{UNITS}/{id}")))),
         );
         for (id, change) in more {
             let unit = units.entry((*id).to_owned()).or_insert_with(|| unit(id, ""));
             match change.split_once('=') {
                 Some(("fragment", path)) => unit.fragment = path.into(),
                 Some(("drop-in", path)) => unit.drop_ins.push(path.into()),
+                Some(("load", "")) => drop(units.remove(*id)),
                 Some(("load", state)) => unit.load = state.into(),
                 _ => unit.is_outdated = true,
             }
@@ -138,6 +154,8 @@ mod tests {
             (ours, "drop-in=/run/systemd/system.control/secure-ai-a.service.d/50.conf", "UnitChanged"),
             (ours, "outdated", "UnitOutdated"),
             (ours, "load=masked", "UnitGone"),
+            ("secure-ai-wanted.service", "load=", "UnitGone"),
+            ("secure-ai-forgotten.service", "load=masked", "UnitGone"),
             ("systemd-networkd.service", "drop-in=/etc/x.conf", "UnitChanged"),
             ("mine.service", "fragment=/etc/systemd/system/mine.service", "UnitForeign"),
             ("mine.timer", "fragment=/run/systemd/transient/mine.timer", "UnitForeign"),

@@ -123,6 +123,12 @@ const OF_THE_FILES: &[(&str, Change)] = &[
         let text = fs::read_to_string(&path).unwrap().replace("quiet", "quiet systemd.debug_shell");
         fs::write(path, text).unwrap();
     }),
+    ("KernelArgumentGone", |lab| {
+        // Of the deployment that is booted, under the name that it has since another one came.
+        let path = lab.at("/boot/loader/entries/ostree-1.conf");
+        let text = fs::read_to_string(&path).unwrap().replace("boot.1", "boot.0").replace("lockdown=integrity ", "");
+        fs::write(path, text).unwrap();
+    }),
     ("EtcWeakened", |lab| fs::write(lab.at("/etc/nsswitch.conf"), "hosts: dns\n").unwrap()),
     ("EtcWeakened", |lab| write(&lab.path("root"), "etc/systemd/system/secure-ai-audit.service.d/x.conf", b"x")),
     ("EtcWeakened", |lab| {
@@ -189,6 +195,9 @@ fn what_differs_without_harm_is_listed_and_what_was_not_gathered_is_named() {
     let lab = Lab::new();
     fs::write(lab.at("/etc/hostname"), "other\n").unwrap();
     write(&lab.path("root"), "etc/machine-id", b"x");
+    assert_eq!(lab.judge(), (vec![], vec![]));
+    // What another deployment is started with is its own.
+    write(&lab.path("root"), "boot/loader/entries/ostree-2.conf", b"options rw ostree=/ostree/boot.1/secai/aa/0\n");
     assert_eq!(lab.judge(), (vec![], vec![]));
     lab.regather(Item::Lockdown, |_| None);
     assert_eq!(lab.judge(), (vec![], vec!["lockdown: there is none".to_owned()]));
