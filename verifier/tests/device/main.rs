@@ -221,3 +221,27 @@ fn what_is_installed_does_not_expire_and_a_lost_key_counts_no_more() {
     );
     assert!(revoked.judge().0.contains(&"ReleaseRefused"));
 }
+
+#[test]
+fn evidence_that_is_cut_or_garbage_ends_in_an_answer() {
+    let lab = Lab::new();
+    let kept: Vec<(Item, String)> = (Item::ALL.iter())
+        .filter_map(|item| Some((*item, fs::read_to_string(lab.path("evidence").join(item.name())).ok()?)))
+        .collect();
+    for (item, text) in kept.iter().filter(|(_, text)| !text.is_empty()) {
+        let garbage = "\u{0}{[\"=ü\n\n=\n".to_owned();
+        let others = [String::new(), text[..text.len() / 2].to_owned(), format!("{text}{garbage}"), garbage.clone()];
+        for other in others {
+            lab.regather(*item, |_| Some(other.clone()));
+            // A part can still say enough; nothing at all never does.
+            let (refusals, unseen) = lab.judge();
+            // These are judged with the claims alone.
+            let beside =
+                [Item::BootId, Item::DnsJournal, Item::Tcp, Item::Tcp6, Item::Udp, Item::Udp6, Item::Raw, Item::Raw6];
+            assert!(unseen.is_empty(), "{item:?}: {unseen:?}");
+            assert!(!refusals.is_empty() || !other.is_empty() || beside.contains(item), "{item:?}");
+            lab.regather(*item, |_| Some(text.clone()));
+        }
+    }
+    assert_eq!(lab.judge(), (vec![], vec![]));
+}
