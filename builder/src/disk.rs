@@ -19,6 +19,7 @@ use layout::{Layout, Partition};
 use place::Place;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use secai_verifier::device::arguments::{OF_A_DISK, OSTREE, ROOT};
 use secai_verifier::grubenv::{Grubenv, Trial};
 use serde::Serialize;
 use std::fs;
@@ -61,9 +62,6 @@ pub struct Disk {
     pub partitions: Vec<Partition>,
 }
 
-/// Arguments of every kernel started from a disk, the last ones: an image that has another of a name is refused. A panic starts the machine again, and so does a root that is not found within a
-/// minute, which dracut would wait for without end: only what starts again is counted.
-const ARGUMENTS: [&str; 5] = ["rw", "panic=10", "rd.timeout=60", "rd.shell=0", "rd.emergency=reboot"];
 /// Dates that every file system of a disk can hold, in seconds since 1970: FAT begins in 1980 and ends in 2107, and to e2fsprogs 0
 /// is the time of making. An image of another date is dated by the nearest.
 const DATES: (u64, u64) = (315_532_800, 4_354_819_198);
@@ -86,8 +84,8 @@ pub fn make(bundle: &Path, options: &DiskOptions, cache: &Cache, say: &dyn Fn(&s
     let ids = Ids::of(commit);
     let scratch = cache.scratch()?;
     let sysroot = scratch.path().join("sysroot");
-    let arguments: Vec<String> = std::iter::once(format!("root=PARTUUID={}", ids.partition(Part::Root)))
-        .chain(ARGUMENTS.map(str::to_owned))
+    let arguments: Vec<String> = std::iter::once(format!("{ROOT}=PARTUUID={}", ids.partition(Part::Root)))
+        .chain(OF_A_DISK.map(str::to_owned))
         .collect();
     say("importing the layers");
     let deployed = deploy::deploy(bundle, &sysroot, [&[], &arguments], say)?;
@@ -151,9 +149,10 @@ fn check(bundle: &Path, deployed: &Deployed) -> Result<(), Error> {
     }
     let unusable = |reason| Error::Unusable { path: bundle.to_owned(), reason };
     deployed.entry.is_plain().map_err(unusable)?;
-    for name in ["root", "ostree"].into_iter().chain(ARGUMENTS.map(key)).chain(AGAINST) {
+    // An image that has another of a name is refused.
+    for name in [ROOT, OSTREE].into_iter().chain(OF_A_DISK.map(key)).chain(AGAINST) {
         // GRUB looks for libostree's argument by its text.
-        let same = |it: &&str| key(it) == name || (name == "ostree" && it.contains("ostree=/"));
+        let same = |it: &&str| key(it) == name || (name == OSTREE && it.contains("ostree=/"));
         let ours = usize::from(!AGAINST.contains(&name));
         let mut found = deployed.entry.arguments().filter(same);
         if let (Some(first), true) = (found.next(), found.count() >= ours) {
@@ -222,7 +221,7 @@ mod tests {
             initramfs: PathBuf::new(),
             entry: deploy::Entry::parse(&format!(
                 "title {title}\noptions {own} root=PARTUUID=0-1 {} ostree=/ostree/boot.1/secai/0f/0\nlinux /v\ninitrd /i\n",
-                ARGUMENTS.join(" ")
+                OF_A_DISK.join(" ")
             ))
             .unwrap(),
             root: image.path().to_owned(),

@@ -9,6 +9,7 @@ use crate::pack::{Manifest, Pack, Program};
 use crate::plan::{PlannedContent, PlannedFile};
 use crate::recipe::Recipe;
 use crate::rulesets;
+use secai_verifier::claims::Claims;
 use secai_verifier::digest::Digest;
 use secai_verifier::network::profile::{Loopback, Profile, Profiles};
 use secai_verifier::sbom::OwnerKind;
@@ -21,6 +22,8 @@ use std::path::Path;
 const LIBEXEC: &str = "/usr/libexec/secure-ai/";
 /// What people run, in every image that has a service.
 const FOR_PEOPLE: [&str; 2] = ["secaictl", "verify-release"];
+/// What people run.
+const BIN: &str = "/usr/bin/";
 const PAGES: &str = "/usr/lib/secure-ai/services";
 const POLICY: &str = "/usr/lib/secure-ai/policy";
 const RULESETS: &str = "/usr/lib/secure-ai/firewall";
@@ -203,7 +206,9 @@ fn manifests(pack: &Pack, chosen: &[&Service]) -> Result<Vec<PlannedFile>, Error
             return Err(pack.fail(format!("it lacks {missing}, which the page of {} names", page.name)));
         }
     }
-    Ok(laid.into_iter().map(|(path, file)| copied(path, 0o644, file.sha256, &file.source)).collect())
+    // A script is run by its name, as a program is.
+    let mode = |path: &str| if path.starts_with(BIN) { 0o755 } else { 0o644 };
+    Ok(laid.into_iter().map(|(path, file)| copied(path.clone(), mode(&path), file.sha256, &file.source)).collect())
 }
 
 /// What starts each, and those services themselves that say what wants them: they run from the beginning.
@@ -280,6 +285,8 @@ fn rulesets(pack: &Pack) -> Result<Vec<PlannedFile>, Error> {
         let wrong = |e: &dyn std::fmt::Display| pack.fail(format!("policy/{path}: {e}"));
         if path == "loopback.yml" {
             loopback = Some(Loopback::parse(&file.bytes).map_err(|e| wrong(&e))?);
+        } else if path == "claims.yml" {
+            Claims::parse(&file.bytes).map_err(|e| wrong(&e))?;
         } else if let Some(name) = path.strip_prefix("profiles/") {
             let profile = Profile::parse(&file.bytes).map_err(|e| wrong(&e))?;
             if name != format!("{}.yml", profile.name) {
@@ -334,12 +341,16 @@ mod tests {
             "/usr/lib/sysusers.d/secure-ai-audit.conf",
             "/usr/lib/tmpfiles.d/secure-ai-audit.conf",
             "/usr/lib/secure-ai/services/audit.yml",
+            "/usr/bin/verify-release.sh",
+            "/usr/lib/secure-ai/policy/claims.yml",
             "/usr/lib/secure-ai/policy/loopback.yml",
             "/usr/lib/secure-ai/policy/profiles/offline_private.yml",
             "/usr/lib/secure-ai/firewall/offline_private.nft",
         ] {
             assert!(paths.contains(&path), "{path}: {paths:?}");
         }
+        let mode = |path: &str| audit.files().find(|file| file.path == path).unwrap().mode;
+        assert_eq!((mode("/usr/bin/verify-release.sh"), mode("/usr/lib/secure-ai/policy/claims.yml")), (0o755, 0o644));
         assert!(!paths.iter().any(|path| path.contains("witness")), "{paths:?}");
         assert_eq!(audit.enable, ["secure-ai-audit.socket"]);
         let user = ServiceUser { service: "audit".into(), name: "secure-ai-audit".into(), uid: 956 };

@@ -38,6 +38,7 @@ const COMMANDS: [(&str, &[&str]); 5] = [
             "audit forget",
             "audit prune",
             "audit acknowledge",
+            "collect",
             "leak-test",
             "profile",
             "profile show",
@@ -45,7 +46,7 @@ const COMMANDS: [(&str, &[&str]); 5] = [
             "profile apply",
         ],
     ),
-    ("verify-release", &["", "audit", "bundle", "explain", "network"]),
+    ("verify-release", &["", "audit", "bundle", "claims", "device", "explain", "network"]),
 ];
 
 /// The width in which help is kept.
@@ -100,7 +101,7 @@ fn the_schema_of_a_recipe_is_the_published_one() {
     let folder = top().join("manifests/schema");
     let mut now = BTreeMap::from([("recipe.json".to_owned(), said("secai-build", &["schema"]))]);
     // Written by hand, since they say more than types do; the verifier's tests compare them with its parser.
-    for name in ["loopback.json", "profile.json"] {
+    for name in ["claims.json", "loopback.json", "profile.json"] {
         now.insert(name.to_owned(), fs::read_to_string(folder.join(name)).unwrap());
     }
     settle(&folder, &now);

@@ -7,6 +7,7 @@
 
 mod content;
 mod documents;
+mod installed;
 
 use std::collections::BTreeSet;
 
@@ -16,6 +17,7 @@ use crate::refusal::{Findings, Refusal};
 use crate::release::Release;
 use crate::time::Time;
 use crate::trust::{KeyId, Trust};
+pub use installed::{Installed, installed};
 
 /// The answer to whether a bundle is acceptable.
 #[derive(Debug)]

@@ -2,6 +2,8 @@
 
 mod audit;
 mod bundle;
+mod claims;
+mod device;
 mod explain;
 mod network;
 
@@ -28,6 +30,16 @@ pub enum Command {
         after_help = "Example:\n  nft list ruleset > ruleset; ip -j link > links\n  verify-release network ruleset --links links --profile offline_private"
     )]
     Network(network::Arguments),
+    /// Judge a device by what it gathered about itself, and by its files
+    #[command(
+        after_help = "Examples:\n  secaictl collect --output evidence\n  verify-release device --evidence evidence --root / --release /var/lib/secure-ai/release/COMMIT --trust trust\n  verify-release device --evidence evidence --root /mnt/deployment --boot /mnt/boot --release bundle --trust trust"
+    )]
+    Device(device::Arguments),
+    /// Say of each claim whether this device keeps it
+    #[command(
+        after_help = "Example:\n  verify-release claims --evidence evidence --root / --trust trust\n\nExit code 0: every claim that can be judged by now is met; the others wait for the services that the page names."
+    )]
+    Claims(claims::Arguments),
     /// Say what a refusal means and what to do about it
     #[command(after_help = "Example:\n  verify-release explain SbomOmitsFile")]
     Explain(explain::Arguments),
@@ -42,6 +54,9 @@ pub enum Failure {
     /// The name of no refusal.
     #[error("no refusal is named `{0}`")]
     UnknownName(String),
+    /// Nobody said what is claimed.
+    #[error("there is no page of claims")]
+    NoClaims,
     /// Standard output does not take the result.
     #[error("cannot write the result")]
     Output(#[from] io::Error),
@@ -56,6 +71,7 @@ impl Failure {
         match self {
             Self::Fault(fault) => fault.hint(),
             Self::UnknownName(_) => Some("`verify-release explain` lists every name"),
+            Self::NoClaims => Some("give the device's files with --root, or the page with --claims"),
             Self::Output(_) | Self::Json(_) => None,
         }
     }
@@ -67,6 +83,8 @@ impl Command {
         match self {
             Self::Audit(arguments) => arguments.run(),
             Self::Bundle(arguments) => arguments.run(),
+            Self::Claims(arguments) => arguments.run(),
+            Self::Device(arguments) => arguments.run(),
             Self::Explain(arguments) => arguments.run(),
             Self::Network(arguments) => arguments.run(),
         }

@@ -1,6 +1,13 @@
-//! Opens files: a bundle's and a trust directory's. Beside this only `audit::store` does, an audit chain's.
+//! Opens files: a bundle's and a trust directory's, a folder's of evidence, a device's. Beside this only `audit::store`
+//! does, an audit chain's.
 //!
 //! A bundle must not change while it is judged; links are never followed inside it.
+
+mod evidence;
+mod root;
+
+pub use evidence::{chain_of, load_evidence};
+pub use root::load_root;
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -11,6 +18,7 @@ use std::path::{Path, PathBuf};
 use crate::audit::checkpoint::{NamedKey, Note, NoteError, VerifierKey};
 use crate::audit::cosignature::CosignerKey;
 use crate::audit::python_hmac_chain::{KEY_BYTES, Key};
+use crate::claims::{self, Claims, ClaimsError};
 use crate::layout::{BLOBS_DIR, CERTIFICATE_ENDING, CHAIN_KEY_ENDING, DIRS, PUBLIC_KEY_ENDING, ROLES};
 use crate::limits::{BUNDLE_FILES_MAX, TRUST_FILE_BYTES_MAX, TRUST_FILES_MAX};
 use crate::network::profile::{Loopback, PAGE_BYTES_MAX, Profile, ProfileError, Profiles, is_profile_name};
@@ -71,6 +79,14 @@ pub enum Fault {
         /// Why.
         source: ProfileError,
     },
+    /// The page of claims cannot be used.
+    #[error("cannot use {} as the page of claims", path.display())]
+    Claims {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: ClaimsError,
+    },
     /// The clock is before 1970 or after 9999.
     #[error("this machine's clock shows no usable time")]
     Clock,
@@ -99,6 +115,7 @@ impl Fault {
             Self::Policy { .. } => {
                 Some("give the directory that holds loopback.yml and profiles/NAME.yml as they came with the release")
             }
+            Self::Claims { .. } => Some("give claims.yml as it came with the release"),
             Self::Clock => Some("set the clock, or give the time with --assume-now"),
         }
     }
@@ -322,6 +339,15 @@ pub fn load_profile(directory: &Path, name: &str) -> Result<(Profile, Loopback),
     let path = directory.join("loopback.yml");
     let loopback = Loopback::parse(&read(&path)?).map_err(fault(&path))?;
     Ok((profile, loopback))
+}
+
+/// Reads the page of claims.
+pub fn load_claims(path: &Path) -> Result<Claims, Fault> {
+    let fault = |source| Fault::Claims { path: path.to_owned(), source };
+    match load(path, claims::PAGE_BYTES_MAX as u64)? {
+        Ok(bytes) => Claims::parse(&bytes).map_err(fault),
+        Err(_) => Err(fault(ClaimsError::TooLarge(claims::PAGE_BYTES_MAX + 1))),
+    }
 }
 
 /// Reads the pages of every profile, which must hold together, and that of loopback.

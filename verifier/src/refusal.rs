@@ -3,6 +3,7 @@
 //! The names are public words: tests, logs and `verify-release explain NAME` use the same ones.
 
 use crate::audit::refusal::ChainRefusal;
+use crate::device::refusal::DeviceRefusal;
 use crate::network::refusal::NetworkRefusal;
 use std::fmt::Display;
 
@@ -53,7 +54,8 @@ pub trait Named: PartialEq + Display {
 
 /// What a refusal of this name means, of whatever is judged; `None` for a name that is none.
 pub fn explain(name: &str) -> Option<&'static str> {
-    Refusal::explain(name).or_else(|| ChainRefusal::explain(name)).or_else(|| NetworkRefusal::explain(name))
+    let of_bundles = Refusal::explain(name).or_else(|| ChainRefusal::explain(name));
+    of_bundles.or_else(|| NetworkRefusal::explain(name)).or_else(|| DeviceRefusal::explain(name))
 }
 
 refusals! {
@@ -335,11 +337,11 @@ mod tests {
 
     #[test]
     fn every_name_is_explained_once() {
-        let all = [Refusal::ALL, ChainRefusal::ALL, NetworkRefusal::ALL].concat();
+        let all = [Refusal::ALL, ChainRefusal::ALL, NetworkRefusal::ALL, DeviceRefusal::ALL].concat();
         let mut names = all.clone();
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), all.len(), "bundles and chains share the words of `explain`");
+        assert_eq!(names.len(), all.len(), "all that is judged shares the words of `explain`");
         for name in all {
             assert!(explain(name).is_some_and(|text| text.len() > 60 && text.ends_with('.')), "{name}");
         }

@@ -1,4 +1,4 @@
-//! The schemas of the policy's pages, `manifests/schema/{profile,loopback}.json`, beside the parser that decides.
+//! The schemas of the policy's pages, `manifests/schema/{profile,loopback,claims}.json`, beside the parser that decides.
 //!
 //! They are for editors. Each row says what both make of a page, or that only one of them refuses it: then
 //! the row says why a schema cannot do likewise.
@@ -6,6 +6,8 @@
 #![expect(clippy::unwrap_used, reason = "what the tests share is a test too")]
 
 use jsonschema::Validator;
+use secai_verifier::claims::check::Check;
+use secai_verifier::claims::{self, Claims};
 use secai_verifier::network::profile::{Loopback, PAGE_BYTES_MAX, Profile};
 use serde_json::Value;
 use std::fs;
@@ -231,12 +233,122 @@ fn the_schema_of_loopback_says_what_the_parser_does() {
     }
 }
 
+const CLAIMS: &str = "wakes:
+  - {unit: a.timer, of: a package, for: a reason}
+not_covered:
+  - What is beyond.
+claims:
+  - id: T0
+    says: Nothing leaves.
+    promises:
+      - Nothing is sent.
+    holds: prevents
+    threats: threats.md#what-leaves
+    on_device: [proven, wakes]
+    in_lab: [nothing_leaves]
+";
+
+/// From what in [`CLAIMS`], to what.
+const CLAIM_ROWS: &[(&str, &str, Is)] = &[
+    ("", "", Good),
+    // Keys.
+    ("wakes:\n  - {unit: a.timer, of: a package, for: a reason}\n", "", Bad),
+    ("wakes:\n  - {unit: a.timer, of: a package, for: a reason}\n", "wakes: []\n", Good),
+    ("not_covered:\n  - What is beyond.\n", "", Bad),
+    ("  - What is beyond.\n", "  []\n", Bad),
+    ("claims:", "more: 1\nclaims:", Bad),
+    ("    says: Nothing leaves.\n", "", Bad),
+    ("    promises:\n      - Nothing is sent.\n", "", Bad),
+    ("    promises:\n      - Nothing is sent.\n", "    promises: []\n", Bad),
+    ("    holds: prevents\n", "", Bad),
+    ("    threats: threats.md#what-leaves\n", "", Bad),
+    ("    in_lab: [nothing_leaves]\n", "", Bad),
+    ("    in_lab: [nothing_leaves]\n", "    in_lab: []\n", Good),
+    ("    in_lab:", "    maybe: 1\n    in_lab:", Bad),
+    // Ids.
+    ("id: T0", "id: P2a", Good),
+    ("id: T0", "id: A10", Good),
+    ("id: T0", "id: t0", Bad),
+    ("id: T0", "id: T", Bad),
+    ("id: T0", "id: T100", Bad),
+    ("id: T0", "id: T0ab", Bad),
+    ("id: T0", "id: T0-1", Bad),
+    ("id: T0", "id: 'T0 '", Bad),
+    // Lines.
+    ("Nothing leaves.", "''", Bad),
+    ("Nothing leaves.", "' '", Bad),
+    ("Nothing leaves.", r#""one\ntwo""#, Bad),
+    ("Nothing leaves.", r#""one\x1b[2J""#, Bad),
+    ("Nothing leaves.", r#""one\u2028two""#, Bad),
+    ("- Nothing is sent.", "- ''", Bad),
+    ("- What is beyond.", "- ''", Bad),
+    ("of: a package", "of: ''", Bad),
+    ("for: a reason", "for: ''", Bad),
+    // What holds, against whom.
+    ("prevents", "detects", Good),
+    ("prevents", "hopes", Bad),
+    ("threats.md#what-leaves", "'#what-leaves'", Bad),
+    ("threats.md#what-leaves", "'threats.md#'", Bad),
+    ("threats.md#what-leaves", "threats.md", Bad),
+    ("threats.md#what-leaves", "../threats.md#what-leaves", Bad),
+    // What judges it.
+    ("[proven, wakes]", "[proven, wakes, guessed]", Bad),
+    ("[proven, wakes]", "[proven, proven]", Bad),
+    ("[proven, wakes]", "[Proven]", Bad),
+    ("[proven, wakes]", "[]", Bad),
+    ("[proven, wakes]", "[]\n    waits_for: []", Bad),
+    ("[proven, wakes]", "[]\n    waits_for: [airlock]", Good),
+    ("[proven, wakes]", "[proven]\n    waits_for: [airlock, update]", Good),
+    ("[proven, wakes]", "[proven]\n    waits_for: [airlock, airlock]", Bad),
+    ("[proven, wakes]", "[proven]\n    waits_for: [godot]", Bad),
+    ("[nothing_leaves]", "[Nothing]", Bad),
+    ("[nothing_leaves]", "[nothing-leaves]", Bad),
+    ("[nothing_leaves]", "[nothing_leaves, nothing_leaves]", Bad),
+    // Units.
+    ("a.timer", "a-b@c.socket", Good),
+    ("a.timer", "a.path", Good),
+    ("a.timer", "a.service", Bad),
+    ("a.timer", ".timer", Bad),
+    ("a.timer", "-a.timer", Bad),
+    ("a.timer", "a/b.timer", Bad),
+    (
+        "not_covered:",
+        "  - {unit: a.timer, of: b, for: c}\nnot_covered:",
+        Beyond("no two items with the same value of one key"),
+    ),
+    (
+        "claims:\n",
+        "claims:\n  - {id: T0, says: a, promises: [b], holds: detects, threats: threats.md#a, on_device: [said], in_lab: []}\n",
+        Beyond("no two items with the same value of one key"),
+    ),
+];
+
+#[test]
+fn the_schema_of_claims_says_what_the_parser_does() {
+    let schema = schema("claims.json");
+    for (from, to, is) in CLAIM_ROWS {
+        assert!(CLAIMS.contains(from), "`{from}` is not in the page");
+        let page = CLAIMS.replacen(from, to, 1);
+        judged(&schema, Claims::parse(page.as_bytes()).is_ok(), &page, *is);
+    }
+    for check in Check::ALL {
+        let page = CLAIMS.replace("[proven, wakes]", &format!("[{}]", check.word()));
+        judged(&schema, Claims::parse(page.as_bytes()).is_ok(), &page, Good);
+    }
+    for (chars, is) in [(200, Good), (201, Bad)] {
+        let page = CLAIMS.replace("Nothing leaves.", &"ä".repeat(chars));
+        judged(&schema, Claims::parse(page.as_bytes()).is_ok(), &page, is);
+    }
+    let page = format!("{CLAIMS}# {}\n", "a".repeat(claims::PAGE_BYTES_MAX));
+    judged(&schema, Claims::parse(page.as_bytes()).is_ok(), &page, Beyond("a schema does not see the text"));
+}
+
 #[test]
 fn every_page_there_is_is_valid_and_names_its_schema() {
     let policy = manifests().join("policy");
     let mut pages: Vec<PathBuf> = fs::read_dir(policy.join("profiles")).unwrap().map(|it| it.unwrap().path()).collect();
     assert!(pages.len() >= 3, "{pages:?}");
-    pages.push(policy.join("loopback.yml"));
+    pages.extend(["loopback.yml", "claims.yml"].map(|name| policy.join(name)));
     for path in pages {
         let text = fs::read_to_string(&path).unwrap();
         let named = text.lines().find_map(|line| line.strip_prefix("# yaml-language-server: $schema=")).unwrap();

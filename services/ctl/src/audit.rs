@@ -1,6 +1,6 @@
 //! `secaictl audit VERB`: reads the chain from the daemon's own directory or a copy, and asks the daemon for the rest.
 
-mod ask;
+pub mod ask;
 mod chain;
 mod checkpoint;
 mod export;

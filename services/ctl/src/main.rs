@@ -3,9 +3,10 @@
 //! Standard output carries the result and nothing else. Exit codes: 0 done, 1 a negative answer (a service refused,
 //! a chain or proof is refused), 2 could not look (no service, a path, usage).
 //!
-//! This program never changes a file of a service: it asks the service, which decides.
+//! This program never changes a file of a service: it asks the service, which decides. [`collect`] alone starts others.
 
 mod audit;
+mod collect;
 mod failure;
 mod files;
 mod leak;
@@ -41,6 +42,11 @@ enum Command {
     /// The profile: what may leave this device, and what runs
     #[command(after_help = "Example:\n  secaictl profile preview research")]
     Profile(profile::Arguments),
+    /// Gather what this device says about itself into a folder, for `verify-release device` and `claims`
+    #[command(
+        after_help = "Example:\n  sudo secaictl collect --output evidence\n\nThe folder holds the audit chain with its payloads: what people did. Keep it to yourself."
+    )]
+    Collect(collect::Arguments),
     /// Try every way out of a machine by real packets against the rules of a profile, in namespaces of its own
     #[command(after_help = "Example:\n  sudo secaictl leak-test --profile research")]
     LeakTest(leak::Arguments),
@@ -51,6 +57,7 @@ fn main() -> ExitCode {
     let mut output = Output::new(arguments.json);
     let done = match arguments.command {
         Command::Audit(audit) => audit.run(&mut output),
+        Command::Collect(collect) => collect.run(&mut output),
         Command::Profile(profile) => profile.run(&mut output),
         Command::LeakTest(leak) => leak.run(&mut output),
     };

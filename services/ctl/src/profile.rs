@@ -8,8 +8,8 @@ mod terminal;
 
 use crate::failure::Failure;
 use crate::output::{Output, plain};
-pub use ask::ProfilesError;
-use ask::{Asked, Service};
+use ask::Asked;
+pub use ask::{ProfilesError, Service};
 use clap::{Args, Subcommand};
 use secai_api::profiles::{Listed, Preview, Reply, Request, SOCKET, Shown, TYPING_LASTS};
 use secai_daemon::report::{Priority, say};

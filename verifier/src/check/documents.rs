@@ -146,6 +146,17 @@ pub(super) fn read(bundle: &Bundle, stages: &mut Stages, digests: &mut Digests) 
     Ok(documents)
 }
 
+/// Reads and parses release, commit and bill of materials alone.
+pub(super) fn read_statements(bundle: &Bundle, stages: &mut Stages, digests: &mut Digests) -> Result<Documents, Fault> {
+    stages.layout.extend(bundle.refusals().iter().cloned());
+    let mut source = Source { bundle, stages, digests };
+    let mut documents = Documents::default();
+    documents.read_release(&mut source)?;
+    documents.read_commit(&mut source)?;
+    documents.read_statement(&mut source)?;
+    Ok(documents)
+}
+
 impl Documents {
     fn read_sums(&mut self, source: &mut Source<'_>) -> Result<(), Fault> {
         if let Some(bytes) = source.take(SUMS, SUMS_BYTES_MAX)? {
@@ -240,6 +251,11 @@ impl Documents {
         self.sbom_envelope.as_ref()?.payload.get(statement.predicate.clone())
     }
 
+    /// What the bill of materials was signed for.
+    pub(super) fn statement(&self) -> Option<&Statement> {
+        self.statement.as_ref()
+    }
+
     /// Counts signatures over what they sign; what they sign is not looked at.
     pub(super) fn judge_signatures(&self, trust: &Trust, now: Time, stages: &mut Stages) -> Signed {
         let mut signed = Signed::default();
@@ -330,13 +346,7 @@ impl Documents {
                 refusals.push(Refusal::ReleaseNamesAnotherImage { found, named });
             }
         }
-        if let Some((checksum, _)) = self.commit.as_ref().filter(|(checksum, _)| *checksum != release.commit) {
-            refusals.push(Refusal::ReleaseNamesAnotherCommit { found: hex(checksum), named: hex(&release.commit) });
-        }
-        if let Some(found) = self.sbom().map(Artifact::of).filter(|found| *found != release.sbom) {
-            let text = |artifact: Artifact| format!("{} of {} bytes", artifact.digest, artifact.size);
-            refusals.push(Refusal::ReleaseNamesAnotherSbom { found: text(found), named: text(release.sbom) });
-        }
+        refusals.extend(self.compare_with_release(release));
         if let Some(manifest) = self.manifest.as_ref().filter(|manifest| manifest.labels.version != release.version) {
             let (found, named) = (manifest.labels.version.clone(), release.version.clone());
             refusals.push(Refusal::ReleaseNamesAnotherVersion { found, named });
@@ -346,6 +356,19 @@ impl Documents {
         }
         if release.created.seconds() > now.seconds() + CLOCK_SKEW_SECONDS {
             refusals.push(Refusal::ReleaseFromTheFuture { created: release.created.to_string(), now: now.to_string() });
+        }
+        refusals
+    }
+
+    /// Commit and bill of materials are those that the release names.
+    pub(super) fn compare_with_release(&self, release: &Release) -> Vec<Refusal> {
+        let mut refusals = Vec::new();
+        if let Some((checksum, _)) = self.commit.as_ref().filter(|(checksum, _)| *checksum != release.commit) {
+            refusals.push(Refusal::ReleaseNamesAnotherCommit { found: hex(checksum), named: hex(&release.commit) });
+        }
+        if let Some(found) = self.sbom().map(Artifact::of).filter(|found| *found != release.sbom) {
+            let text = |artifact: Artifact| format!("{} of {} bytes", artifact.digest, artifact.size);
+            refusals.push(Refusal::ReleaseNamesAnotherSbom { found: text(found), named: text(release.sbom) });
         }
         refusals
     }
@@ -370,7 +393,7 @@ impl Documents {
         refusals
     }
 
-    fn compare_commit(&self, checksum: Digest, commit: &Commit) -> Vec<Refusal> {
+    pub(super) fn compare_commit(&self, checksum: Digest, commit: &Commit) -> Vec<Refusal> {
         let mut refusals = Vec::new();
         let mut compare = |label: &str, same: bool| {
             if !same {

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use secai_verifier::audit::refusal::ChainRefusal;
+use secai_verifier::device::refusal::DeviceRefusal;
 use secai_verifier::network::refusal::NetworkRefusal;
 use secai_verifier::refusal::{Refusal, explain};
 
@@ -24,7 +25,8 @@ impl Arguments {
                 print(&format!("{name}\n\n{text}\n"))?;
             }
             None => {
-                print(&format!("{}\n", [Refusal::ALL, ChainRefusal::ALL, NetworkRefusal::ALL].concat().join("\n")))?
+                let all = [Refusal::ALL, ChainRefusal::ALL, NetworkRefusal::ALL, DeviceRefusal::ALL].concat();
+                print(&format!("{}\n", all.join("\n")))?;
             }
         }
         Ok(ExitCode::SUCCESS)

@@ -3,10 +3,12 @@
 use crate::output::plain;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use secai_api::packet::{from_packet, to_packet};
-use secai_api::profiles::{Answered, Reply, Request, Why};
+use secai_api::profiles::{Answered, Evidence, Reply, Request, Why};
 use secai_daemon::packet::{Buffer, Connection, PacketError, Received};
 use secai_daemon::report::Hint;
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -122,18 +124,47 @@ impl Service {
         }
     }
 
-    fn answer(&self, buffer: &mut Buffer, wait: Duration) -> Asked<Answered> {
-        let until = Instant::now().checked_add(wait);
+    /// The profile in force, rules and links, which come in a file beside the answer.
+    pub fn evidence(&mut self, wait: Duration) -> Asked<Evidence> {
+        let id = self.next;
+        self.next += 1;
+        let ask = secai_api::profiles::Asked { id, ask: Request::Evidence {} };
+        let packet = to_packet(&ask).map_err(ProfilesError::NoPacket)?;
+        self.connection.send(&packet, None).map_err(|_| ProfilesError::Lost)?;
+        self.wait(Instant::now().checked_add(wait), wait)?;
+        let mut buffer = Buffer::new();
+        let (packet, beside) = match self.connection.receive_with_descriptor(&mut buffer) {
+            Ok(Received::Packet(packet)) => (packet, None),
+            Ok(Received::PacketWith(packet, beside)) => (packet, Some(beside)),
+            Ok(Received::NotYet | Received::End) | Err(_) => return Err(ProfilesError::Lost),
+        };
+        let Answered { id: of, answer } = from_packet(packet).map_err(|_| ProfilesError::Garbled)?;
+        match (answer, beside) {
+            (Reply::Refused { why, message }, _) => Err(ProfilesError::Refused { why, message: plain(&message) }),
+            (Reply::Evidence {}, Some(beside)) if of == id => read(beside),
+            _ => Err(ProfilesError::Garbled),
+        }
+    }
+
+    /// Until there is something to read.
+    fn wait(&self, until: Option<Instant>, wait: Duration) -> Asked<()> {
         loop {
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             let left =
                 left.map(|left| Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() });
             match poll(&mut [PollFd::new(&self.connection, PollFlags::IN)], left.as_ref()) {
                 Ok(0) => return Err(ProfilesError::TimedOut(wait)),
-                Ok(_) => {}
-                Err(rustix::io::Errno::INTR) => continue,
+                Ok(_) => return Ok(()),
+                Err(rustix::io::Errno::INTR) => {}
                 Err(_) => return Err(ProfilesError::Lost),
             }
+        }
+    }
+
+    fn answer(&self, buffer: &mut Buffer, wait: Duration) -> Asked<Answered> {
+        let until = Instant::now().checked_add(wait);
+        loop {
+            self.wait(until, wait)?;
             match self.connection.try_receive(buffer) {
                 Ok(Received::NotYet) => {}
                 Ok(Received::Packet(packet)) => return from_packet(packet).map_err(|_| ProfilesError::Garbled),
@@ -144,4 +175,17 @@ impl Service {
             }
         }
     }
+}
+
+/// Rules and links as long as they may be, and what JSON adds to them.
+const EVIDENCE_BYTES_MAX: u64 = 64 << 20;
+
+/// From its beginning, wherever its writer stopped; a pipe, which could keep us waiting, is none.
+fn read(beside: OwnedFd) -> Asked<Evidence> {
+    let file = File::from(beside);
+    let found = file.metadata().ok().filter(|found| found.is_file() && found.len() <= EVIDENCE_BYTES_MAX);
+    let length = found.and_then(|found| usize::try_from(found.len()).ok()).ok_or(ProfilesError::Garbled)?;
+    let mut bytes = vec![0; length];
+    file.read_exact_at(&mut bytes, 0).map_err(|_| ProfilesError::Garbled)?;
+    serde_json::from_slice(&bytes).map_err(|_| ProfilesError::Garbled)
 }
