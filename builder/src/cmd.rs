@@ -67,7 +67,7 @@ enum Verb {
     Bundle(BuildArgs),
     /// Make a disk of a bundle, which starts by UEFI with Secure Boot; without root
     #[command(
-        after_help = "Examples:\n  secai-build disk out/secai/6-bundle\n  secai-build disk out/secai/6-bundle --format qcow2 --size 16G --output vm.qcow2\n\nWhat it reads was not verified: verify-release bundle does that."
+        after_help = "Examples:\n  secai-build disk out/secai/6-bundle --trust out/secai/trust\n  secai-build disk out/secai/6-bundle --format qcow2 --size 16G --output vm.qcow2\n\nWhat it reads was not verified: verify-release bundle does that."
     )]
     Disk(DiskArgs),
     /// Start a bundle or a disk in QEMU and wait for a line on its serial console, or sit at it
@@ -176,7 +176,7 @@ struct BootArgs {
 
 #[derive(Debug, Args)]
 struct DiskArgs {
-    /// The bundle; nothing else is read
+    /// The bundle
     bundle: PathBuf,
     /// raw, as it is written onto a disk, or qcow2
     #[arg(long, value_name = "FORMAT", default_value = "raw")]
@@ -187,6 +187,9 @@ struct DiskArgs {
     /// The file; default: disk.raw or disk.qcow2 beside the bundle
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Directory of the public keys that the device judges releases by, itself among them: DIR/trust of a build
+    #[arg(long, value_name = "DIR")]
+    trust: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -214,7 +217,7 @@ impl DiskArgs {
             whole.parent().unwrap_or(Path::new("")).join(name)
         };
         let output = self.output.unwrap_or_else(beside);
-        Ok((self.bundle, DiskOptions { format, size: size.transpose()?, output }))
+        Ok((self.bundle, DiskOptions { format, size: size.transpose()?, output, trust: self.trust }))
     }
 }
 

@@ -6,6 +6,7 @@ pub mod esp;
 pub mod ids;
 pub mod layout;
 mod place;
+mod release;
 mod rendered;
 
 use crate::cache::Cache;
@@ -45,6 +46,8 @@ pub struct DiskOptions {
     pub size: Option<u64>,
     /// The file that it becomes.
     pub output: PathBuf,
+    /// The directory of keys that the device is to judge releases by.
+    pub trust: Option<PathBuf>,
 }
 
 /// A disk.
@@ -96,6 +99,7 @@ pub fn make(bundle: &Path, options: &DiskOptions, cache: &Cache, say: &dyn Fn(&s
     counted.put(Trial::None).map_err(|e| Error::Unusable { path: esp::GRUBENV.into(), reason: e.to_string() })?;
     files.push((esp::GRUBENV, counted.to_bytes().to_vec()));
     lay_fstab(bundle, &deployed.root, &rendered::fstab(&ids)?)?;
+    release::lay(bundle, options.trust.as_deref(), &sysroot, &deployed.commit)?;
     let boot = apart(&sysroot, &scratch.path().join("boot"))?;
     let layout = Layout::of(&ids, Content::of(&boot)?, Content::of(&sysroot)?, options.size)?;
 

@@ -32,7 +32,7 @@ pub enum Command {
     Network(network::Arguments),
     /// Judge a device by what it gathered about itself, and by its files
     #[command(
-        after_help = "Examples:\n  secaictl collect --output evidence\n  verify-release device --evidence evidence --root / --release /var/lib/secure-ai/release/COMMIT --trust trust\n  verify-release device --evidence evidence --root /mnt/deployment --boot /mnt/boot --release bundle --trust trust"
+        after_help = "Examples:\n  secaictl collect --output evidence\n  verify-release device --evidence evidence --root / --release /sysroot/secure-ai/release/COMMIT --trust trust\n  verify-release device --evidence evidence --root /mnt/deployment --boot /mnt/boot --release bundle --trust trust"
     )]
     Device(device::Arguments),
     /// Say of each claim whether this device keeps it

@@ -33,6 +33,12 @@ pub const UNITS: &str = "/usr/lib/systemd/system";
 /// Boot entries, below `/boot`.
 pub const ENTRIES: &str = "loader/entries";
 
+/// Where a disk has the releases of its deployments, without their images: each in a folder named by its commit. Beside the commits, and not
+/// in /var, which is empty on a new disk.
+pub const RELEASES: &str = "/sysroot/secure-ai/release";
+/// Where it has the keys that those releases were made with.
+pub const TRUST: &str = "/sysroot/secure-ai/trust";
+
 /// A file of the device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {

@@ -20,9 +20,13 @@ impl Device {
         let text = fs::read_to_string(SCRIPT).unwrap();
         let top = device.0.path().display().to_string();
         let mut moved = text.clone();
-        for place in
-            ["/usr/bin/secaictl", "/usr/bin/verify-release\n", "/etc/secure-ai/trust", "/var/lib/secure-ai/release"]
-        {
+        for place in [
+            "/usr/bin/secaictl",
+            "/usr/bin/verify-release\n",
+            "/sysroot/secure-ai/trust",
+            "/etc/secure-ai/trust",
+            "/sysroot/secure-ai/release",
+        ] {
             assert!(moved.contains(&format!("={place}")), "{place}");
             moved = moved.replace(&format!("={place}"), &format!("={top}{place}"));
         }
@@ -36,7 +40,7 @@ impl Device {
         device.lay("usr/bin/secaictl", &gathers);
         let [of_device, of_audit, of_claims] = judge;
         let judges = format!(
-            "#!/bin/sh\necho \"verify-release $*\" >>{top}/asked\ncase $1 in device) exit {of_device} ;; audit) exit {of_audit} ;; *) exit {of_claims} ;; esac\n"
+            "#!/bin/sh\necho \"verify-release $*\" >>{top}/asked\n[ ! -d \"${{7-}}\" ] || ls \"$7\" >{top}/keys\ncase $1 in device) exit {of_device} ;; audit) exit {of_audit} ;; *) exit {of_claims} ;; esac\n"
         );
         device.lay("usr/bin/verify-release", &judges);
         device
@@ -109,16 +113,19 @@ fn each_command_is_given_what_there_is() {
     assert_eq!(asked[3], format!("verify-release claims --evidence {evidence} --root /"));
     assert_eq!(fs::read_dir(device.path("tmp")).unwrap().count(), 0, "what was gathered is not left behind");
 
-    // What the device itself has is taken.
-    let release = format!("var/lib/secure-ai/release/{}", "0f".repeat(32));
-    for folder in ["etc/secure-ai/trust", &release] {
-        fs::create_dir_all(device.path(folder)).unwrap();
-    }
+    // What the device itself has is taken: keys that came with its disk, and those of its owner.
+    let release = format!("sysroot/secure-ai/release/{}", "0f".repeat(32));
+    fs::create_dir_all(device.path(&release)).unwrap();
+    device.lay("sysroot/secure-ai/trust/roles.yml", "roles");
+    device.lay("etc/secure-ai/trust/device.vkey", "key");
     device.run(&[]);
     let asked = device.asked();
-    let both = format!(" --trust TOP/etc/secure-ai/trust --release TOP/{release}");
+    let evidence = asked[4].strip_prefix("secaictl collect --output ").unwrap().to_owned();
+    let trust = evidence.replace("/evidence", "/trust");
+    let both = format!(" --trust {trust} --release TOP/{release}");
     assert!(asked[5].ends_with(&both) && asked[7].ends_with(&both), "{asked:?}");
-    assert!(asked[6].ends_with("/chain --trust TOP/etc/secure-ai/trust"), "{asked:?}");
+    assert!(asked[6].ends_with(&format!("/chain --trust {trust}")), "{asked:?}");
+    assert_eq!(fs::read_to_string(device.path("keys")).unwrap(), "device.vkey\nroles.yml\n");
 
     // What is given counts more, a space in it or not.
     let kept = device.path("kept here");

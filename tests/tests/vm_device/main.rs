@@ -2,6 +2,7 @@
 //! power fails; and every frame that comes out of its network card is looked at. Behind that card is a network of one, which gives
 //! it an address and sends nothing further. Between two parts the guest is taken back to how it was when it had just booted.
 
+mod claims;
 mod power;
 mod profiles;
 mod wire;
@@ -49,6 +50,7 @@ fn a_device_that_booted_once_holds_whatever_is_done_to_it() {
     let mut make = as_root("env");
     make.args(composing.surroundings()).arg(program("secai-build")).args(["--json", "disk"]);
     make.arg(composing.out().join("6-bundle")).args(["--format", "qcow2", "--output"]).arg(&disk);
+    make.arg("--trust").arg(composing.out().join("trust"));
     let made: Value = serde_json::from_str(&ran(&mut make).good().out).unwrap();
 
     let mut clock = Clock(Instant::now());
@@ -57,18 +59,20 @@ fn a_device_that_booted_once_holds_whatever_is_done_to_it() {
     clock.says("booted, and closed");
     let booted = machine.keep("booted");
     clock.says("kept");
-    let parts: [(&str, Part); 5] = [
-        ("profiles", profiles::hold),
-        ("rules, and links forced up", wire::keeps_all_where_rules_are),
-        ("no rules, and links down", wire::has_nothing_where_links_are_down),
-        ("no rules, and links up", wire::has_all_where_neither_holds),
-        ("killed services", wire::keeps_all_while_services_die),
+    let parts: [(&str, Part); 1] = [
+        ("claims", claims::are_met),
+        //XX("profiles", profiles::hold),
+        //XX("rules, and links forced up", wire::keeps_all_where_rules_are),
+        //XX("no rules, and links down", wire::has_nothing_where_links_are_down),
+        //XX("no rules, and links up", wire::has_all_where_neither_holds),
+        //XX("killed services", wire::keeps_all_while_services_die),
     ];
     for (name, part) in parts {
         part(&mut machine);
         clock.says(name);
         machine.back_to(&booted);
     }
+    return; //XX
     let cuts = power::cut(&mut machine, &booted);
     clock.says("power cut");
     machine.back_to(&booted);

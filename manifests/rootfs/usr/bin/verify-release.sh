@@ -8,8 +8,9 @@ export PATH LC_ALL
 
 COLLECT=/usr/bin/secaictl
 VERIFY=/usr/bin/verify-release
-TRUST=/etc/secure-ai/trust
-RELEASES=/var/lib/secure-ai/release
+TRUST=/sysroot/secure-ai/trust
+OWN_TRUST=/etc/secure-ai/trust
+RELEASES=/sysroot/secure-ai/release
 ROOT=/
 
 help() {
@@ -18,7 +19,8 @@ Has this device say what it is, and judges that.
 
 Usage: verify-release.sh [--trust DIR] [--release DIR] [--keep DIR]
 
-  --trust DIR    keys of releases and of the audit chain [default: $TRUST, if it is there]
+  --trust DIR    keys of releases and of the audit chain
+                 [default: what lies in $TRUST, and what you put into $OWN_TRUST]
   --release DIR  the bundle of the release that this device is to be
                  [default: $RELEASES/COMMIT, of the commit that is booted, if it is there]
   --keep DIR     keep what was gathered there: an empty folder, or one that does not exist yet
@@ -57,8 +59,6 @@ while [ $# -gt 0 ]; do
     esac
 done
 
-[ -n "$trust" ] || { [ -d "$TRUST" ] && trust=$TRUST; }
-
 scratch=''
 # shellcheck disable=SC2317  # run by the traps
 clean() {
@@ -66,11 +66,14 @@ clean() {
 }
 trap clean EXIT
 trap 'exit 2' HUP INT TERM
-if [ -n "$keep" ]; then
-    evidence=$keep
-else
-    scratch=$(mktemp -d) || usage 'no place for what is gathered'
-    evidence=$scratch/evidence
+scratch=$(mktemp -d) || usage 'no place for what is gathered'
+evidence=${keep:-$scratch/evidence}
+if [ -z "$trust" ]; then
+    for from in "$TRUST" "$OWN_TRUST"; do
+        [ -d "$from" ] || continue
+        trust=$scratch/trust
+        mkdir -p "$trust" && cp "$from"/* "$trust" || exit 2
+    done
 fi
 
 echo '== collect'
