@@ -111,6 +111,8 @@ impl Machine {
             .arg(program("secai-build"))
             .arg("boot")
             .arg(composing.out().join("6-bundle"));
+        // The person is in its image.
+        boot.args(["--credential", "secai.owner=none"]);
         boot.args(["--console", "--timeout", ENDS_WITHIN_S, "--append", "quiet", "--network"]).arg(&frames);
         let lan = Lan::begin(&composing.scratch.join("wire"));
         boot.arg("--wire").arg(lan.wire());

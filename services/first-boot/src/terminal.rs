@@ -294,6 +294,7 @@ pub(crate) mod tests {
         // One hangs up; the other is still heard.
         drop(other);
         rustix::io::write(&one, b"thrown away\n").unwrap();
+        poll(&mut [PollFd::new(&terminal.0[0].device, PollFlags::IN)], None).unwrap();
         let person = std::thread::spawn(move || {
             shown(&one, "More?");
             rustix::io::write(&one, b"still here\n").unwrap();
