@@ -8,10 +8,14 @@ use crate::tools::ext4::Content;
 use crate::tools::mkfs;
 pub use crate::tools::qemu::Card;
 use crate::tools::qemu::{Accelerator, Guest, Smm, Start, Watched};
+use crate::tools::swtpm::Swtpm;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use regex::Regex;
 use serde::Serialize;
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -29,6 +33,8 @@ const QCOW2: &[u8] = b"QFI\xfb";
 const TABLE: &[u8] = b"EFI PART";
 /// The feature of a qcow2 whose clusters lie in a file of their own.
 const QCOW2_DATA_FILE: u8 = 1 << 2;
+/// systemd's own bound.
+const CREDENTIAL_NAME_MAX: usize = 255;
 /// MiB of memory for the guest.
 const MEMORY: u32 = 2048;
 
@@ -49,8 +55,58 @@ pub struct BootOptions {
     pub keep: bool,
     /// Variables of the firmware to begin with: keys, and whether Secure Boot is on. Of a disk.
     pub variables: Option<PathBuf>,
+    /// What systemd in the guest is told, as its firmware would.
+    pub credentials: Vec<Credential>,
+    /// The folder of a TPM in software, which the guest has beside it.
+    pub tpm: Option<PathBuf>,
     /// Where the serial log is kept.
     pub log: PathBuf,
+}
+
+/// A credential of systemd.
+#[derive(Clone)]
+pub struct Credential {
+    name: String,
+    value: Vec<u8>,
+}
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Its value is a secret.
+        f.debug_struct("Credential").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl std::str::FromStr for Credential {
+    type Err = String;
+
+    /// `NAME=VALUE`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, value) = text.split_once('=').ok_or("is not NAME=VALUE")?;
+        let is_name = name.bytes().all(|it| it.is_ascii_alphanumeric() || b"._-".contains(&it));
+        match is_name && !name.starts_with('.') && (1..=CREDENTIAL_NAME_MAX).contains(&name.len()) {
+            true => Ok(Self { name: name.to_owned(), value: value.as_bytes().to_vec() }),
+            false => Err(format!("`{name}` is no name of a credential")),
+        }
+    }
+}
+
+impl Credential {
+    /// As systemd finds it among what the firmware says.
+    fn told(&self) -> String {
+        format!("io.systemd.credential.binary:{}={}", self.name, STANDARD.encode(&self.value))
+    }
+
+    /// Each in a file that nobody else reads: arguments are for everybody.
+    fn laid(all: &[Self], folder: &Path) -> Result<Vec<PathBuf>, Error> {
+        let lay = |(at, credential): (usize, &Self)| {
+            let path = folder.join(format!("told-{at}"));
+            let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+            file.and_then(|mut file| file.write_all(credential.told().as_bytes())).at("create", &path)?;
+            Ok(path)
+        };
+        all.iter().enumerate().map(lay).collect()
+    }
 }
 
 /// What was seen.
@@ -106,7 +162,7 @@ fn bundle(bundle: &Path, options: &BootOptions, cache: &Cache, say: &dyn Fn(&str
         initramfs: &deployed.initramfs,
         arguments: deployed.entry.get("options"),
     };
-    watch(start, &disk, "raw", accelerator, options, Some(&deployed.commit), say)
+    watch(start, (&disk, "raw"), accelerator, options, Some(&deployed.commit), scratch.path(), say)
 }
 
 fn disk(disk: &Path, options: &BootOptions, cache: &Cache, say: &dyn Fn(&str)) -> Result<Booted, Error> {
@@ -120,7 +176,8 @@ fn disk(disk: &Path, options: &BootOptions, cache: &Cache, say: &dyn Fn(&str)) -
     let scratch = cache.scratch()?;
     let variables = scratch.path().join("variables.fd");
     fs::copy(begun, &variables).at("copy", begun)?;
-    watch(Start::Firmware { code, variables: &variables }, &disk, format, accelerator, options, None, say)
+    let start = Start::Firmware { code, variables: &variables };
+    watch(start, (&disk, format), accelerator, options, None, scratch.path(), say)
 }
 
 /// Firmware whose code and variables do not belong together does nothing, and says nothing.
@@ -167,15 +224,17 @@ fn names_another_file(begin: &[u8; 520]) -> bool {
 
 fn watch(
     start: Start,
-    disk: &Path,
-    format: &str,
+    (disk, format): (&Path, &str),
     accelerator: Accelerator,
     options: &BootOptions,
     commit: Option<&str>,
+    scratch: &Path,
     say: &dyn Fn(&str),
 ) -> Result<Booted, Error> {
     say("booting");
     fs::write(&options.log, "").at("create", &options.log)?;
+    let told = Credential::laid(&options.credentials, scratch)?;
+    let tpm = options.tpm.as_deref().map(Swtpm::begin).transpose()?;
     let guest = Guest {
         // The disk of a bundle is made anew each time.
         keep: options.keep || matches!(start, Start::Kernel { .. }),
@@ -186,6 +245,8 @@ fn watch(
         log: &options.log,
         console: options.console,
         network: options.network.as_ref(),
+        told: &told,
+        tpm: tpm.as_ref().map(Swtpm::socket),
     };
     let begin = Instant::now();
     let seen = |text: &str| options.expect.as_ref().is_some_and(|expect| expect.is_match(text));
@@ -215,6 +276,20 @@ fn watch(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_credential_is_told_as_systemd_reads_it_and_shown_to_nobody() {
+        let credential: Credential = "secai.owner=ada:$y$=".parse().unwrap();
+        assert_eq!(credential.told(), "io.systemd.credential.binary:secai.owner=YWRhOiR5JD0=");
+        assert!(!format!("{credential:?}").contains("121"), "{credential:?}");
+        let dir = tempfile::tempdir().unwrap();
+        let [file] = &Credential::laid(&[credential.clone()], dir.path()).unwrap()[..] else { panic!() };
+        assert_eq!(fs::read_to_string(file).unwrap(), credential.told());
+        assert_eq!(std::os::unix::fs::MetadataExt::mode(&file.metadata().unwrap()) & 0o777, 0o600);
+        for bad in ["", "secai.luks", "=x", "a/b=x", "..=x", "a b=x", &format!("{}=x", "a".repeat(256))] {
+            bad.parse::<Credential>().unwrap_err();
+        }
+    }
 
     #[test]
     fn what_is_no_disk_and_what_is_no_firmware_is_named() {

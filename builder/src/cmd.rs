@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use regex::Regex;
-use secai_builder::boot::{BootOptions, Booted, Card};
+use secai_builder::boot::{BootOptions, Booted, Card, Credential};
 use secai_builder::disk::{Disk, DiskOptions, Format};
 use secai_builder::error::Error;
 use secai_builder::keys::DevelopmentKeys;
@@ -169,6 +169,12 @@ struct BootArgs {
     /// Further kernel argument of a bundle, for this boot only; may be repeated
     #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
     append: Vec<String>,
+    /// A credential that systemd in the guest is told, such as secai.owner=none; may be repeated
+    #[arg(long = "credential", value_name = "NAME=VALUE")]
+    credentials: Vec<String>,
+    /// Give the guest a TPM in software, which keeps what it is told in this folder
+    #[arg(long, value_name = "DIR")]
+    tpm: Option<PathBuf>,
     /// Where the serial log is kept; default: BUNDLE.boot.log, DISK.boot.log
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
@@ -305,8 +311,17 @@ impl BootArgs {
         let timeout = Duration::from_secs(self.timeout.unwrap_or(limit));
         let expect = compiled.transpose()?;
         let network = self.network.map(|frames| Card { frames, wire: self.wire });
-        let Self { bundle, console, append, keep, variables, .. } = self;
-        let options = BootOptions { expect, console, network, timeout, append, keep, variables, log };
+        let credential = |text: &String| {
+            text.parse::<Credential>().map_err(|reason| Error::Usage {
+                option: "--credential",
+                // Its value may be a secret.
+                value: text.split('=').next().unwrap_or_default().to_owned(),
+                reason,
+            })
+        };
+        let credentials = self.credentials.iter().map(credential).collect::<Result<_, _>>()?;
+        let Self { bundle, console, append, keep, variables, tpm, .. } = self;
+        let options = BootOptions { expect, console, network, timeout, append, keep, variables, credentials, tpm, log };
         Ok((bundle, options))
     }
 }

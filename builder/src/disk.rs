@@ -18,6 +18,7 @@ use crate::tools::qemu_img;
 use ids::{Ids, Part};
 use layout::{Layout, Partition};
 use place::Place;
+use rendered::MakesVar;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use secai_verifier::device::arguments::{OF_A_DISK, OSTREE, ROOT};
@@ -73,6 +74,21 @@ const AGAINST: [&str; 2] = ["ro", "--"];
 /// What makes /var at the first start, and its package.
 const MAKES_VAR: [(&str, &str); 2] =
     [("usr/sbin/mkfs.ext4", "e2fsprogs"), ("usr/lib/systemd/systemd-makefs", "systemd")];
+/// An image with this makes it by itself, encrypted if its owner says so.
+const FIRST_BOOT: &str = "usr/lib/systemd/system/secure-ai-var.service";
+/// What that starts, and its package.
+const FIRST_BOOT_NEEDS: [(&str, &str); 9] = [
+    ("usr/sbin/mkfs.ext4", "e2fsprogs"),
+    ("usr/sbin/tune2fs", "e2fsprogs"),
+    ("usr/sbin/blkid", "util-linux"),
+    ("usr/sbin/blkdiscard", "util-linux"),
+    ("usr/sbin/cryptsetup", "cryptsetup-bin"),
+    ("usr/sbin/dmsetup", "dmsetup"),
+    // Without udev's word a mapping is waited for without end.
+    ("usr/lib/udev/rules.d/55-dm.rules", "dmsetup"),
+    ("usr/bin/systemd-cryptenroll", "systemd-cryptsetup"),
+    ("usr/sbin/chpasswd", "passwd"),
+];
 
 /// Makes a disk.
 ///
@@ -98,7 +114,7 @@ pub fn make(bundle: &Path, options: &DiskOptions, cache: &Cache, say: &dyn Fn(&s
     let mut counted = Grubenv::default();
     counted.put(Trial::None).map_err(|e| Error::Unusable { path: esp::GRUBENV.into(), reason: e.to_string() })?;
     files.push((esp::GRUBENV, counted.to_bytes().to_vec()));
-    lay_fstab(bundle, &deployed.root, &rendered::fstab(&ids)?)?;
+    lay_fstab(bundle, &deployed.root, &rendered::fstab(&ids, makes_var(&deployed.root))?)?;
     release::lay(bundle, options.trust.as_deref(), &sysroot, &deployed.commit)?;
     let boot = apart(&sysroot, &scratch.path().join("boot"))?;
     let layout = Layout::of(&ids, Content::of(&boot)?, Content::of(&sysroot)?, options.size)?;
@@ -146,7 +162,11 @@ pub fn make(bundle: &Path, options: &DiskOptions, cache: &Cache, say: &dyn Fn(&s
 
 /// Can this image be started from a disk?
 fn check(bundle: &Path, deployed: &Deployed) -> Result<(), Error> {
-    for (path, package) in MAKES_VAR {
+    let needs: &[(&'static str, &'static str)] = match makes_var(&deployed.root) {
+        MakesVar::Systemd => &MAKES_VAR,
+        MakesVar::FirstBoot => &FIRST_BOOT_NEEDS,
+    };
+    for (path, package) in needs.iter().copied() {
         if deployed.root.join(path).symlink_metadata().is_err() {
             return Err(Error::BootPackageMissing { path, package });
         }
@@ -164,6 +184,10 @@ fn check(bundle: &Path, deployed: &Deployed) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+fn makes_var(root: &Path) -> MakesVar {
+    if root.join(FIRST_BOOT).symlink_metadata().is_ok() { MakesVar::FirstBoot } else { MakesVar::Systemd }
 }
 
 /// The nearest date that a disk can have.
@@ -233,11 +257,22 @@ mod tests {
         }
         };
         let check = |title: &str, own: &str| check(Path::new("bundle"), &deployed(title, own));
+        let lay = |path: &str| {
+            fs::create_dir_all(image.path().join(path).parent().unwrap()).unwrap();
+            fs::write(image.path().join(path), "").unwrap();
+        };
+        lay(FIRST_BOOT);
+        for (path, package) in FIRST_BOOT_NEEDS {
+            let error = check("SecAI OS", "quiet").unwrap_err();
+            assert!(error.hint().unwrap().contains(package), "{error}");
+            lay(path);
+        }
+        check("SecAI OS", "quiet").unwrap();
+        fs::remove_dir_all(image.path().join("usr")).unwrap();
         for (path, package) in MAKES_VAR {
             let error = check("SecAI OS", "quiet").unwrap_err();
             assert!(error.hint().unwrap().contains(package), "{error}");
-            fs::create_dir_all(image.path().join(path).parent().unwrap()).unwrap();
-            fs::write(image.path().join(path), "").unwrap();
+            lay(path);
         }
         check("SecAI OS (1)", "console=ttyS0,115200n8 panic_print=1 rootwait my.panic=1").unwrap();
         for own in ["panic=0", "root=/dev/sda", "rw", "ro", "rd.timeout=0", "rd.shell", "rd.emergency=halt", "--"]

@@ -11,6 +11,7 @@ pub mod mkfs;
 pub mod mmdebstrap;
 pub mod qemu;
 pub mod qemu_img;
+pub mod swtpm;
 pub mod userns;
 
 use crate::error::{At, Error};

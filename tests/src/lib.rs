@@ -30,6 +30,7 @@
 //! | `CI` | a test that cannot run is a failure |
 
 pub mod composing;
+pub mod console;
 pub mod lab;
 pub mod lan;
 pub mod machine;

@@ -1,14 +1,11 @@
 //! A booted guest, with somebody at its console: a test types there, and hears what is said; and every frame that came out.
 
 use std::fs;
-use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use crate::composing::Composing;
+pub use crate::console::Said;
+use crate::console::{BOOTS_WITHIN, Console};
 use crate::lan::{Lan, ROUTER_CARD};
 use crate::{as_root, program};
 
@@ -16,10 +13,6 @@ mod snapshot;
 
 pub use snapshot::Kept;
 
-/// What a guest may take to boot, under software emulation on a machine with other work.
-const BOOTS_WITHIN: Duration = Duration::from_secs(600);
-/// And for one command.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(300);
 /// As long as a test of a whole device may take.
 const ENDS_WITHIN_S: &str = "3600";
 
@@ -70,33 +63,10 @@ pub fn with_person(composing: &Composing, files: &[(&str, &str, &str)], users: &
     fs::write(recipe, format!("{text}\nusers:\n{person}{users}")).unwrap();
 }
 
-/// What a command in the guest came to.
-#[derive(Debug)]
-pub struct Said {
-    /// Its exit code.
-    pub code: i32,
-    /// Both of its streams.
-    pub text: String,
-}
-
-impl Said {
-    /// # Panics
-    /// When it ended with another code.
-    #[track_caller]
-    pub fn ended(self, code: i32) -> String {
-        assert_eq!(self.code, code, "{}", self.text);
-        self.text
-    }
-}
-
 /// A guest that runs.
 #[derive(Debug)]
 pub struct Machine {
-    child: Child,
-    console: ChildStdin,
-    heard: Arc<Mutex<String>>,
-    at: usize,
-    asked: u32,
+    console: Console,
     scripts: u32,
     frames: PathBuf,
     /// As long as it runs.
@@ -124,22 +94,13 @@ impl Machine {
         let frames = composing.scratch.join("frames.pcap");
         let mut boot = as_root("env");
         boot.args(composing.surroundings()).arg(program("secai-build")).arg("boot").arg(from).args(more);
+        // The person is in its image; what she writes is nobody's.
+        boot.args(["--credential", "secai.owner=none", "--credential", "secai.unencrypted=yes"]);
         boot.args(["--console", "--timeout", ENDS_WITHIN_S, "--network"]).arg(&frames);
         let lan = Lan::begin(&composing.scratch.join("wire"));
         boot.arg("--wire").arg(lan.wire());
         boot.arg("--log").arg(composing.scratch.join("serial.log"));
-        let mut child = boot.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let console = child.stdin.take().unwrap();
-        let mut said = child.stdout.take().unwrap();
-        let heard = Arc::new(Mutex::new(String::new()));
-        let ears = Arc::clone(&heard);
-        thread::spawn(move || {
-            let mut part = [0; 4096];
-            while let Ok(length @ 1..) = said.read(&mut part) {
-                ears.lock().unwrap_or_else(PoisonError::into_inner).push_str(&String::from_utf8_lossy(&part[..length]));
-            }
-        });
-        let mut machine = Self { child, console, heard, at: 0, asked: 0, scripts: 0, frames, _lan: lan };
+        let mut machine = Self { console: Console::begin(boot), scripts: 0, frames, _lan: lan };
         machine.hear_login();
         machine
     }
@@ -149,21 +110,19 @@ impl Machine {
     /// # Panics
     /// When it does not come so far.
     pub fn hear_login(&mut self) {
-        self.hear_within(&format!("{PERSON}@"), BOOTS_WITHIN);
+        self.console.hear_within(&format!("{PERSON}@"), BOOTS_WITHIN);
         self.scripts = 0;
-        // No colours, no echo, no prompt, no line that is cut.
-        self.say("bind 'set enable-bracketed-paste off'; stty -echo cols 500; PS1= PS2= SYSTEMD_COLORS=0 SYSTEMD_PAGER=cat; export SYSTEMD_COLORS SYSTEMD_PAGER; set -m");
-        self.person("dmesg --console-off 2>/dev/null");
+        self.console.settle();
     }
 
-    /// What was heard so far; see [`Self::heard_since`].
+    /// How much was heard so far; see [`Self::heard_since`].
     pub fn ears(&self) -> usize {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.console.heard().len()
     }
 
     /// What was heard since, whoever waited for it.
     pub fn heard_since(&self, ears: usize) -> String {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner)[ears..].to_owned()
+        self.console.heard()[ears..].to_owned()
     }
 
     /// Types a line.
@@ -171,8 +130,7 @@ impl Machine {
     /// # Panics
     /// When the guest is gone.
     pub fn say(&mut self, line: &str) {
-        self.console.write_all(format!("{line}\r").as_bytes()).unwrap();
-        self.console.flush().unwrap();
+        self.console.say(line);
     }
 
     /// Waits for these words; everything up to them.
@@ -181,23 +139,7 @@ impl Machine {
     /// When they do not come.
     #[track_caller]
     pub fn hear(&mut self, words: &str) -> String {
-        self.hear_within(words, ANSWERS_WITHIN)
-    }
-
-    #[track_caller]
-    fn hear_within(&mut self, words: &str, within: Duration) -> String {
-        let end = Instant::now() + within;
-        loop {
-            let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let rest = &heard[self.at..];
-            if let Some(found) = rest.find(words) {
-                self.at += found + words.len();
-                return rest[..found].to_owned();
-            }
-            let is_over = Instant::now() > end || self.child.try_wait().unwrap().is_some();
-            assert!(!is_over, "`{words}` was not heard; {rest}");
-            thread::sleep(Duration::from_millis(50));
-        }
+        self.console.hear(words)
     }
 
     /// Runs a command at the console, as the person there.
@@ -206,8 +148,7 @@ impl Machine {
     /// When it does not end.
     #[track_caller]
     pub fn person(&mut self, command: &str) -> Said {
-        self.begin(command);
-        self.end()
+        self.console.run(command)
     }
 
     /// Types a command and does not wait: it asks back.
@@ -215,9 +156,7 @@ impl Machine {
     /// # Panics
     /// When the guest is gone.
     pub fn begin(&mut self, command: &str) {
-        self.asked += 1;
-        // In two words: what is typed may be heard as well.
-        self.say(&format!("{command}; echo SECAI-\"\"END-{} $?", self.asked));
+        self.console.begin_command(command);
     }
 
     /// Waits for the end of what was begun.
@@ -226,9 +165,7 @@ impl Machine {
     /// When it does not come.
     #[track_caller]
     pub fn end(&mut self) -> Said {
-        let text = self.hear(&format!("SECAI-END-{} ", self.asked)).replace('\r', "");
-        let code = self.hear("\n").trim().parse().unwrap();
-        Said { code, text }
+        self.console.end_command()
     }
 
     /// Runs a script as root, beside the person and without a terminal.
@@ -279,15 +216,8 @@ impl Machine {
     /// When it does not end well.
     pub fn power_off(mut self) -> Vec<Vec<u8>> {
         self.begin_root("systemctl poweroff");
-        assert!(self.child.wait().unwrap().success(), "it powers off");
+        self.console.is_off();
         sent(&self.frames)
-    }
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

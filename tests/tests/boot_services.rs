@@ -182,6 +182,7 @@ fn the_chain_of_a_booted_image_says_what_became_of_its_services() {
     let log = composing.scratch.join("serial.log");
     let mut boot = as_root("env");
     boot.args(composing.surroundings()).arg(program("secai-build")).arg("boot").arg(composing.out().join("6-bundle"));
+    boot.args(["--credential", "secai.owner=none"]);
     boot.args(["--expect", "SECAI-TEST end", "--timeout", PATIENCE, "--log"]).arg(&log);
     let booted = ran(&mut boot);
     let serial = String::from_utf8_lossy(&fs::read(&log).unwrap_or_default()).into_owned();

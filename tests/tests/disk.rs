@@ -75,6 +75,8 @@ fn what_is_no_disk_is_not_started() {
         (vec![&*bundle, "--keep"], ["--keep", "are for disks"]),
         (vec![&*raw, "--variables", "/etc/passwd"], ["the firmware /etc/passwd cannot start a disk", "ovmf"]),
         (vec![&*raw, "--variables", "/nowhere"], ["/nowhere", "cannot be read"]),
+        (vec![&*raw, "--credential", "secai.luks"], ["--credential \"secai.luks\"", "is not NAME=VALUE"]),
+        (vec![&*raw, "--credential", "a/b=secret"], ["--credential \"a/b\"", "is no name of a credential"]),
     ] {
         let mut boot = Command::new(program("secai-build"));
         boot.arg("boot").args(&arguments).env("XDG_CACHE_HOME", scratch.join("cache"));

@@ -147,6 +147,8 @@ impl Disk {
         let mut boot = Command::new(program("secai-build"));
         boot.arg("boot")
             .arg(&self.path)
+            // Nobody sits there.
+            .args(["--credential", "secai.owner=none", "--credential", "secai.unencrypted=yes"])
             .args(["--expect", expect, "--timeout", PATIENCE, "--log"])
             .arg(&log)
             .args(more);
@@ -277,7 +279,7 @@ fn comes_up(disk: &Disk) {
         ("usr", "/dev/vda3", "ro"),
         ("sysroot", "/dev/vda3", "ro"),
         ("boot", "/dev/vda2", "ro"),
-        ("var", "/dev/vda4 ", "rw,nosuid,nodev"),
+        ("var", "/dev/mapper/var ", "rw,nosuid,nodev"),
     ] {
         let found = lines(place).concat();
         let found_options = found.split_whitespace().last().unwrap_or_default();

@@ -33,14 +33,24 @@ pub fn grub_cfg() -> Result<String, Error> {
     render("grub.cfg", GRUB_CFG, &context)
 }
 
+/// Who makes `/var` at the first start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MakesVar {
+    /// systemd: as it is, and nobody is asked.
+    Systemd,
+    /// The service of ours, which asks its owner.
+    FirstBoot,
+}
+
 /// `/etc/fstab`.
 ///
 /// # Errors
 /// [`Error::Template`].
-pub fn fstab(ids: &Ids) -> Result<String, Error> {
+pub fn fstab(ids: &Ids, by: MakesVar) -> Result<String, Error> {
     let uuids: BTreeMap<&str, String> =
         Part::ALL.into_iter().map(|part| (part.name(), ids.partition(part).to_string())).collect();
-    let context = Context::from_serialize(&uuids).map_err(|e| template("fstab", &e))?;
+    let mut context = Context::from_serialize(&uuids).map_err(|e| template("fstab", &e))?;
+    context.insert("asks", &(by == MakesVar::FirstBoot));
     render("fstab", FSTAB, &context)
 }
 
@@ -67,6 +77,22 @@ mod tests {
         assert_eq!(text.unwrap(), "gpt2");
         render("x", "{{ boot }} {{ more }}", &Context::from_serialize(&BTreeMap::from([("boot", 2)])).unwrap())
             .unwrap_err();
+    }
+
+    #[test]
+    fn var_is_made_by_systemd_or_by_who_asks_for_it() {
+        let ids = Ids::of(secai_verifier::digest::Digest::of(b"commit"));
+        let uuid = ids.partition(Part::Var).to_string();
+        let line = |by| {
+            let text = fstab(&ids, by).unwrap();
+            let found: Vec<&str> = text.lines().filter(|line| line.split(' ').nth(1) == Some("/var")).collect();
+            assert_eq!((found.len(), text.lines().filter(|it| !it.starts_with('#')).count()), (1, 3), "{text}");
+            found[0].to_owned()
+        };
+        assert_eq!(line(MakesVar::Systemd), format!("PARTUUID={uuid} /var ext4 nodev,nosuid,x-systemd.makefs 0 2"));
+        let asked = line(MakesVar::FirstBoot);
+        assert!(asked.starts_with("/dev/mapper/var /var ext4 nodev,nosuid,"), "{asked}");
+        assert!(asked.contains(&format!(",x-secai.partition={uuid} 0 2")) && !asked.contains("makefs"), "{asked}");
     }
 
     #[test]

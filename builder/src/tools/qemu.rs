@@ -185,6 +185,10 @@ pub struct Guest<'a> {
     pub console: bool,
     /// Its network card.
     pub network: Option<&'a Card>,
+    /// Files with what its firmware tells it, a string each.
+    pub told: &'a [PathBuf],
+    /// The socket of its TPM.
+    pub tpm: Option<&'a Path>,
 }
 
 /// How watching a guest ended.
@@ -228,6 +232,8 @@ impl Guest<'_> {
             ])
             .args(self.serial())
             .args(self.card())
+            .args(self.told.iter().flat_map(|file| ["-smbios".to_owned(), format!("type=11,path={}", escaped(file))]))
+            .args(self.security())
             .arg("-drive")
             .arg(format!(
                 "if=none,id=root,format={},cache=unsafe,snapshot={},file={}",
@@ -316,6 +322,14 @@ impl Guest<'_> {
                 &format!("if=pflash,unit=1,format=raw,snapshot=on,file={}", escaped(variables)),
             ]),
         }
+    }
+
+    fn security(&self) -> Vec<String> {
+        let Some(socket) = self.tpm else { return Vec::new() };
+        let socket = format!("socket,id=tpm,path={}", escaped(socket));
+        ["-chardev", &socket, "-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0"]
+            .map(str::to_owned)
+            .to_vec()
     }
 
     fn card(&self) -> Vec<String> {
