@@ -191,7 +191,7 @@ fn prune(etc: &Path, as_shipped: &Path, below: &Path, depth: usize) -> Result<()
             continue;
         }
         let is_folder = path.symlink_metadata().at("read", &path)?.is_dir();
-        match is_folder && (shipped.contains(&name) || KEPT.iter().any(|kept| keeps(kept))) {
+        match is_folder && (shipped.contains(&name) || KEPT.iter().any(keeps)) {
             true => prune(&path, &as_shipped.join(&name), &place, depth + 1)?,
             false if shipped.contains(&name) => {}
             false => remove(&path)?,
