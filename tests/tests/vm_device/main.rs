@@ -24,25 +24,20 @@ const NEEDS: [Need; 7] = [
     Need::Program("mcopy"),
     Need::Program("debugfs"),
 ];
-/// What the airlock's unit and user will be, for `full_lab`: the image has no airlock yet.
-const AIRLOCK: &str = "[Service]
-Type=exec
-User=secure-ai-airlock
-ExecStart=/usr/bin/sleep infinity
-";
+/// The airlock's, for `full_lab`: the image has no airlock yet.
 const AIRLOCK_USER: &str = "  - {name: secure-ai-airlock, uid: 952}\n";
 
 /// What is done to a device that has just booted.
 type Part = fn(&mut Machine);
 
+#[allow(dead_code)]
 #[test]
 fn a_device_that_booted_once_holds_whatever_is_done_to_it() {
     if !require(Tier::Vm, &NEEDS) {
         return;
     }
     let composing = Composing::device(TMP, "vm-device");
-    let airlock = ("airlock.service", "/usr/lib/systemd/system/secure-ai-airlock.service", AIRLOCK);
-    with_person(&composing, &[airlock], AIRLOCK_USER);
+    with_person(&composing, &[], AIRLOCK_USER);
     // A processor's counter of time goes on while a guest is taken back; a timer of the machine's does not.
     composing.add(&[("\nkernel_args:\n", "  - quiet\n  - tsc=unstable\n  - clocksource=hpet\n".to_owned())]);
     composing.built();
@@ -72,7 +67,12 @@ fn a_device_that_booted_once_holds_whatever_is_done_to_it() {
         clock.says(name);
         machine.back_to(&booted);
     }
-    return; //XX
+    claims::turn_red(&mut machine, &booted);
+    clock.says("claims planted");
+    machine.back_to(&booted);
+    if true {
+        return;
+    } //XX
     let cuts = power::cut(&mut machine, &booted);
     clock.says("power cut");
     machine.back_to(&booted);

@@ -7,6 +7,14 @@ use serde_json::Value;
 
 use crate::{entries, holds, links_are_down};
 
+/// What the airlock's unit will be, for `full_lab`: the image has none yet.
+const AIRLOCK: &str = "cat >/run/systemd/system/secure-ai-airlock.service <<'END'
+[Service]
+Type=exec
+User=secure-ai-airlock
+ExecStart=/usr/bin/sleep infinity
+END
+systemctl daemon-reload";
 /// So many ways out that the image's kernel has.
 const WAYS_MIN: usize = 110;
 /// What a link itself needs.
@@ -40,6 +48,7 @@ pub fn kinds(frames: &[Vec<u8>]) -> BTreeSet<String> {
 
 /// From a device that has just booted.
 pub fn hold(machine: &mut Machine) {
+    machine.root(AIRLOCK).ended(0);
     is_not_loosened_by_whoever_asks(machine);
     lets_out_what_a_person_confirmed(machine);
     keeps_the_rules(machine);
@@ -53,6 +62,7 @@ pub fn hold(machine: &mut Machine) {
 
 /// It ends from the profile that lets out most, and begins with the one that lets out nothing.
 pub fn end_with_the_device(machine: &mut Machine) {
+    machine.root(AIRLOCK).ended(0);
     applied(machine, "full_lab", "full_lab").ended(0);
     holds(machine, "full_lab");
     let until_here = machine.frames().len();
