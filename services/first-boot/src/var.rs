@@ -241,7 +241,7 @@ impl Device {
         let read = File::open(&self.0).and_then(|it| it.take(HEAD_BYTES as u64).read_to_end(&mut head));
         read.map_err(self.fail("read"))?;
         let known = match start(BLKID, &["--probe", "--output", "export", self.path()], b"", BOUNDS) {
-            Ok(text) => Some(kind(&String::from_utf8_lossy(&text))),
+            Ok(text) => kind(&String::from_utf8_lossy(&text)),
             Err(error) if error.code() == Some(BLKID_NOTHING) => None,
             Err(error) if error.code() == Some(BLKID_SEVERAL) => Some("several things at once".to_owned()),
             Err(error) => return Err(error.into()),
@@ -397,10 +397,15 @@ impl Device {
     }
 }
 
-/// What libblkid calls it.
-fn kind(export: &str) -> String {
+/// What libblkid calls it; none where it knows no more than how the disk's own table has the partition.
+fn kind(export: &str) -> Option<String> {
     let value = |key: &str| export.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
-    value("TYPE").or_else(|| value("PTTYPE")).unwrap_or("something that has no name").to_owned()
+    let is_of_table = |line: &str| line.is_empty() || line.starts_with("DEVNAME=") || line.starts_with("PART_ENTRY_");
+    match value("TYPE").or_else(|| value("PTTYPE")) {
+        Some(name) => Some(name.to_owned()),
+        None if export.lines().all(is_of_table) => None,
+        None => Some("something that has no name".to_owned()),
+    }
 }
 
 #[cfg(test)]
@@ -433,9 +438,12 @@ mod tests {
 
     #[test]
     fn a_kind_is_what_libblkid_calls_it() {
-        assert_eq!(kind("DEVNAME=/dev/x\nLABEL=TYPE=x\nTYPE=btrfs\n"), "btrfs");
+        let kind = |export| super::kind(export).unwrap_or_default();
+        assert_eq!(kind("DEVNAME=/dev/x\nLABEL=TYPE=x\nTYPE=btrfs\nPART_ENTRY_TYPE=y\n"), "btrfs");
         assert_eq!(kind("DEVNAME=/dev/x\nPTTYPE=gpt\n"), "gpt");
-        assert_eq!(kind("DEVNAME=/dev/x\n"), "something that has no name");
+        assert_eq!(kind("DEVNAME=/dev/x\nUSAGE=other\n"), "something that has no name");
+        // An empty partition of a GPT.
+        assert_eq!(kind("DEVNAME=/dev/x\nPART_ENTRY_SCHEME=gpt\nPART_ENTRY_NAME=var\n"), "");
     }
 
     #[test]
