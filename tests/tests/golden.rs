@@ -11,7 +11,7 @@ use std::process::Command;
 use secai_tests::{Tier, program, ran, require, top};
 
 /// Every program, and its verbs as one types them; of these each `--help` is kept.
-const COMMANDS: [(&str, &[&str]); 5] = [
+const COMMANDS: [(&str, &[&str]); 6] = [
     ("secai-audit", &["", "serve", "witness", "cosign"]),
     (
         "secai-build",
@@ -21,6 +21,7 @@ const COMMANDS: [(&str, &[&str]); 5] = [
         ],
     ),
     ("secai-dns-leak-check", &[""]),
+    ("secai-first-boot", &["", "owner", "reset", "users", "var"]),
     (
         "secaictl",
         &[
