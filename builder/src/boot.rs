@@ -283,7 +283,7 @@ mod tests {
         assert_eq!(credential.told(), "io.systemd.credential.binary:secai.owner=YWRhOiR5JD0=");
         assert!(!format!("{credential:?}").contains("121"), "{credential:?}");
         let dir = tempfile::tempdir().unwrap();
-        let [file] = &Credential::laid(&[credential.clone()], dir.path()).unwrap()[..] else { panic!() };
+        let [file] = &Credential::laid(std::slice::from_ref(&credential), dir.path()).unwrap()[..] else { panic!() };
         assert_eq!(fs::read_to_string(file).unwrap(), credential.told());
         assert_eq!(std::os::unix::fs::MetadataExt::mode(&file.metadata().unwrap()) & 0o777, 0o600);
         for bad in ["", "secai.luks", "=x", "a/b=x", "..=x", "a b=x", &format!("{}=x", "a".repeat(256))] {

@@ -54,7 +54,9 @@ ip link set enp0s1 down; ip link set enp0s1 name leak0 || exit
 for i in $(seq 100); do nft list table netdev secure_ai_l2 | grep -q 'chain link_leak0 ' && break; sleep 0.1; done
 nft list table netdev secure_ai_l2 | grep 'device \"leak0\"' || exit
 # A link that a sender makes would be given its chain, and all others set down again.
+udevadm settle
 systemctl mask --runtime --quiet secure-ai-firewall@.service
+while systemctl list-units --state=activating --no-legend 'secure-ai-firewall@*' | grep -q .; do sleep 0.1; done
 {before}
 ip link set leak0 {link} || exit
 secaictl leak-test --onto-the-real-link --json >/run/sent || exit
