@@ -376,7 +376,10 @@ mod tests {
         assert!(hint(&error).contains("cargo ci pack"), "{error}");
         let error = planned("services: [audit, odit]\n", Some(dir.path())).unwrap_err();
         assert!(error.to_string().starts_with("r.yml:5:19: the pack has no service `odit`"), "{error}");
-        assert!(hint(&error).contains("audit, dns-leak-check, firewall, profiles, witness"), "{error}");
+        assert!(
+            hint(&error).contains("audit, dns-leak-check, first-boot, firewall, profiles, var, witness"),
+            "{error}"
+        );
         let read = |more: &str| Recipe::parse(&format!("{RECIPE}services: [audit]\n{more}"), "r.yml").unwrap();
         let recipe = read("");
         let audit = PlannedServices::of(&recipe, Some(dir.path())).unwrap().unwrap();

@@ -333,8 +333,9 @@ impl Device {
     }
 
     fn unlock(&self, name: &str, passphrase: &[u8]) -> Result<(), ProgramError> {
-        start(CRYPTSETUP, &["open", "--type", "luks2", "--key-file", "-", self.path(), name], passphrase, BOUNDS)
-            .map(drop)
+        // By this passphrase: cryptsetup would ask the TPM first, and take any.
+        let words = ["open", "--type", "luks2", "--disable-external-tokens", "--key-file", "-", self.path(), name];
+        start(CRYPTSETUP, &words, passphrase, BOUNDS).map(drop)
     }
 
     /// By what there is; in the end by who sits there, however often it takes.
