@@ -377,7 +377,7 @@ mod tests {
         let error = planned("services: [audit, odit]\n", Some(dir.path())).unwrap_err();
         assert!(error.to_string().starts_with("r.yml:5:19: the pack has no service `odit`"), "{error}");
         assert!(
-            hint(&error).contains("audit, dns-leak-check, first-boot, firewall, profiles, var, witness"),
+            hint(&error).contains("audit, dns-leak-check, firewall, first-boot, profiles, var, witness"),
             "{error}"
         );
         let read = |more: &str| Recipe::parse(&format!("{RECIPE}services: [audit]\n{more}"), "r.yml").unwrap();
