@@ -33,7 +33,7 @@ enum Verb {
     /// Look whether each service has its own number, and set right what can be
     Users,
     /// Have everything erased at the next boot: /var, accounts, settings
-    #[command(after_help = "Example:\n  sudo secai-first-boot reset --erase-everything")]
+    #[command(after_help = "Example:\n  sudo /usr/libexec/secure-ai/secai-first-boot reset --erase-everything")]
     Reset(Reset),
 }
 
