@@ -6,6 +6,7 @@
 pub mod accounts;
 pub mod arguments;
 pub mod boot;
+pub mod committed;
 pub mod etc;
 pub mod refusal;
 pub mod rules;
@@ -16,7 +17,9 @@ use crate::check::Installed;
 use crate::digest::Digest;
 use crate::evidence::kernel::Deployment;
 use crate::evidence::{Evidence, Item, Unseen};
+use crate::ostree::DirMeta;
 use crate::refusal::Findings;
+use committed::Committed;
 use refusal::DeviceRefusal;
 use std::collections::BTreeMap;
 
@@ -76,6 +79,12 @@ pub struct Root {
     pub etc: Vec<Node>,
     /// `/boot/ostree`: ascending by path, `/boot` in front of each.
     pub boot: Vec<Node>,
+    /// Mode, owner and attributes of each folder of the deployment, by path.
+    pub folders: BTreeMap<String, DirMeta>,
+    /// The object that each file of the deployment would be in a repository, by path: with the commit alone.
+    pub objects: BTreeMap<String, Digest>,
+    /// What the commit says of them, from the device's repository; none where no commit was asked for.
+    pub committed: Option<Result<Committed, Unseen>>,
     /// Texts that are judged by what they say, by path: those of [`POLICY`], [`RULESETS`], [`KARGS`], [`SYSCTL`], and boot entries.
     pub texts: BTreeMap<String, Vec<u8>>,
     /// Folders and texts that could not be read.

@@ -3,6 +3,7 @@
 //!
 //! A bundle must not change while it is judged; links are never followed inside it.
 
+mod committed;
 mod evidence;
 mod root;
 

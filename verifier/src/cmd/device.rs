@@ -61,7 +61,8 @@ impl Where {
         };
         let root = self.root.as_ref().map(|root| {
             let boot = self.boot.clone().unwrap_or_else(|| root.join("boot"));
-            load_root(root, &boot)
+            let commit = release.as_ref().and_then(|release| release.as_ref().ok());
+            load_root(root, &boot, commit.map(|release| release.commit().tree))
         });
         Ok(Ok(Gathered { evidence, root: root.transpose()?, release }))
     }

@@ -1,9 +1,10 @@
 //! Bill of materials ⇔ files of the device, both ways.
 
 use super::refusal::DeviceRefusal;
-use super::{Case, Content, Found, Node, no_root};
+use super::{Case, Content, Found, Node, committed, no_root};
 use crate::evidence::Unseen;
 use crate::sbom::{self, File, Sbom};
+use std::collections::BTreeSet;
 
 /// Of more files than these that cannot be read, the first are named.
 const UNREAD_NAMED_MAX: usize = 20;
@@ -17,9 +18,24 @@ pub fn judge(case: &Case<'_>) -> Found {
         Some(Err(_)) => Found::unseen("files", "the release is refused"),
         Some(Ok(installed)) => compare(installed.sbom(), &root.files),
     };
+    let told: BTreeSet<String> = found.refusals.iter().filter_map(file_of).map(str::to_owned).collect();
+    found = found.and(committed::judge(case, &told));
     // A boot that cannot be read is told where it is judged, and so is /etc.
     found.unseen.extend(root.unseen.iter().filter(|it| is_of_the_commit(&it.what)).cloned());
     found
+}
+
+/// Which file it is of.
+fn file_of(refusal: &DeviceRefusal) -> Option<&str> {
+    match refusal {
+        DeviceRefusal::FileNotAccounted { path }
+        | DeviceRefusal::FileGone { path }
+        | DeviceRefusal::FileChanged { path }
+        | DeviceRefusal::FileModeChanged { path, .. }
+        | DeviceRefusal::FileOwnerChanged { path, .. }
+        | DeviceRefusal::LinkTurned { path } => Some(path),
+        _ => None,
+    }
 }
 
 /// What lies in the root of a deployment and is not of its commit: mounted there, or the device's own.

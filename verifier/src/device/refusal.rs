@@ -54,6 +54,22 @@ refusals! {
     "`{path}` links elsewhere than the bill of materials says"
     "The symbolic link was turned to another target: whoever opens it reaches another file than the one that was released."
 
+    FileAttributesChanged { path: String }
+    "`{path}` has other extended attributes than the commit says"
+    "Its content, mode and owner are those of the release; something beside them was added or taken away: a capability (setcap) that makes a program more than it was released as, or a list of who may write. Look with `getcap` and `getfattr --dump --match=-`."
+
+    FolderNotAccounted { path: String }
+    "the folder `{path}` is on the device, and its commit has none"
+    "A folder lies in the immutable part of the system that no release put there. Who made it could put files there as well."
+
+    FolderGone { path: String }
+    "the commit has the folder `{path}`, which the device does not have"
+    "A folder of the release was removed from the immutable part of the system, or something is mounted over it."
+
+    FolderChanged { path: String, how: String }
+    "the folder `{path}` is not as the commit has it: {how}"
+    "Who may write into a folder decides what lies in it, whatever the rights of the files are. Rights, owner or attributes were changed after the release was deployed."
+
     BootFileChanged { path: String }
     "`{path}` is not the kernel or initramfs of this system"
     "What the machine starts is read from /boot, which no signature covers but the kernel's own. This file has other bytes than the one in the system that it belongs to, or belongs to none."

@@ -6,20 +6,26 @@ use std::io;
 use std::num::NonZero;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, openat2, readlinkat, statat};
+use rustix::buffer::spare_capacity;
+use rustix::fs::{
+    AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, fgetxattr, flistxattr, flistxattr_query, fstat, openat2,
+    readlinkat, statat,
+};
 use rustix::io::Errno;
 
 use super::Fault;
+use super::committed::load_committed;
 use crate::claims;
 use crate::device::accounts::is_of_the_commit;
 use crate::device::{Content, ENTRIES, KARGS, Node, POLICY, RULESETS, Root, SYSCTL};
-use crate::digest::HashingReader;
+use crate::digest::{Digest, HashingReader};
 use crate::evidence::{Unseen, settings};
 use crate::limits::{DEPTH_MAX, FILES_MAX};
 use crate::network::parse::TEXT_BYTES_MAX;
 use crate::network::profile::PAGE_BYTES_MAX;
+use crate::ostree::{DirMeta, FileHasher, FileHeader, Xattrs};
 
 /// Folders and texts that cannot be read are named up to this many.
 const UNSEEN_MAX: usize = 100;
@@ -27,18 +33,27 @@ const UNSEEN_MAX: usize = 100;
 const TEXTS_MAX: usize = 64;
 /// What is read of a file at once.
 const CHUNK_BYTES: usize = 128 << 10;
+/// Names of a file's attributes, and the value of one: the kernel's own limits (`XATTR_LIST_MAX`, `XATTR_SIZE_MAX`).
+const ATTRIBUTE_BYTES_MAX: usize = 64 << 10;
 
-/// Reads the files of a device: `root` is its root (`/`, or where its deployment is mounted), `boot` its `/boot`.
-pub fn load_root(root: &Path, boot: &Path) -> Result<Root, Fault> {
+/// Reads the files of a device: `root` is its root (`/`, or where its deployment is mounted), `boot` its `/boot`. With the root
+/// of a commit, what that says of them is read from the device's repository.
+pub fn load_root(root: &Path, boot: &Path, commit: Option<Digest>) -> Result<Root, Fault> {
     let (at, at_boot) = (open(root)?, open(boot)?);
     let mut found = Root::default();
-    let mut walk = Walk { root: &at, prefix: "", nodes: Vec::new(), unseen: &mut found.unseen };
+    let mut walk = Walk::new(&at, "", &mut found.unseen);
     walk.folder("", &|path| is_of_the_commit(path) || path == "/etc" || path.starts_with("/etc/"), 0)?;
-    let nodes = hashed(&at, "", walk.nodes);
-    let mut walk = Walk { root: &at_boot, prefix: "/boot", nodes: Vec::new(), unseen: &mut found.unseen };
+    let (nodes, folders) = (walk.nodes, walk.folders);
+    let (nodes, objects) = hashed(&at, "", nodes, commit.is_some());
+    found.folders = folders.into_iter().filter(|(path, _)| is_of_the_commit(path)).collect();
+    found.objects = objects.into_iter().filter(|(path, _)| is_of_the_commit(path)).collect();
+    found.committed = commit.map(|tree| {
+        load_committed(&at, tree).map_err(|why| Unseen { what: "folders and attributes of the commit".to_owned(), why })
+    });
+    let mut walk = Walk::new(&at_boot, "/boot", &mut found.unseen);
     walk.folder("/ostree", &|_| true, 0)?;
     let boot_nodes = walk.nodes;
-    found.boot = hashed(&at_boot, "/boot", boot_nodes);
+    (found.boot, _) = hashed(&at_boot, "/boot", boot_nodes, false);
     (found.etc, found.files) = nodes.into_iter().partition(|node| node.path.starts_with("/etc/"));
     for nodes in [&mut found.files, &mut found.etc, &mut found.boot] {
         nodes.sort_by(|a, b| a.path.cmp(&b.path));
@@ -85,10 +100,15 @@ struct Walk<'a> {
     /// What stands before the paths of this root.
     prefix: &'static str,
     nodes: Vec<Node>,
+    folders: Vec<(String, DirMeta)>,
     unseen: &'a mut Vec<Unseen>,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    fn new(root: &'a OwnedFd, prefix: &'static str, unseen: &'a mut Vec<Unseen>) -> Self {
+        Self { root, prefix, nodes: Vec::new(), folders: Vec::new(), unseen }
+    }
+
     fn could_not(&mut self, path: &str, why: impl ToString) {
         if self.unseen.len() < UNSEEN_MAX {
             let what = if path.is_empty() { "/".to_owned() } else { path.to_owned() };
@@ -110,9 +130,14 @@ impl Walk<'_> {
                 return Ok(());
             }
         };
-        let names = Dir::read_from(&folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-        let names = match names {
-            Ok(names) => names,
+        let looked = Dir::read_from(&folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        let looked = looked.and_then(|names| Ok((names, fstat(&folder)?, attributes(&folder)?)));
+        let names = match looked {
+            Ok((names, stat, xattrs)) => {
+                let meta = DirMeta { uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode, xattrs };
+                self.folders.push((whole.clone(), meta));
+                names
+            }
             Err(error) => {
                 self.could_not(&whole, io::Error::from(error));
                 return Ok(());
@@ -157,40 +182,93 @@ impl Walk<'_> {
     }
 }
 
-/// Hashes every regular file, on every core.
-fn hashed(root: &OwnedFd, prefix: &str, mut nodes: Vec<Node>) -> Vec<Node> {
-    const REGULAR: u32 = crate::ostree::S_IFREG;
-    let regular: Vec<&mut Node> = nodes
-        .iter_mut()
-        .filter(|node| node.mode & crate::ostree::S_IFMT == REGULAR && !matches!(node.content, Content::Other))
-        .collect();
-    let workers = std::thread::available_parallelism().map_or(1, NonZero::get).min(regular.len());
-    let queue = Mutex::new(regular.into_iter());
+/// Hashes every regular file, on every core. With `as_objects` the digest is given as well that OSTree has for each file.
+fn hashed(root: &OwnedFd, prefix: &str, mut nodes: Vec<Node>, as_objects: bool) -> (Vec<Node>, Vec<(String, Digest)>) {
+    let is_read = |node: &&mut Node| match &node.content {
+        Content::Symlink(_) => as_objects,
+        Content::Unread(_) => FileType::from_raw_mode(node.mode) == FileType::RegularFile,
+        Content::Regular(_) | Content::Other => false,
+    };
+    let wanted: Vec<&mut Node> = nodes.iter_mut().filter(is_read).collect();
+    let workers = std::thread::available_parallelism().map_or(1, NonZero::get).min(wanted.len());
+    let queue = Mutex::new(wanted.into_iter());
+    let objects = Mutex::new(Vec::new());
     let work = || loop {
-        // The queue is only popped: a thread that died cannot have left it half changed.
-        let next = queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next();
+        // What they guard is whole after each step: a thread that died cannot have left it half changed.
+        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
         let Some(node) = next else { return };
-        let path = node.path.strip_prefix(prefix).unwrap_or(&node.path);
-        node.content = match digest_of(root, path) {
-            Ok(digest) => Content::Regular(digest),
-            Err(error) => Content::Unread(error.to_string()),
+        let path = node.path.strip_prefix(prefix).unwrap_or(&node.path).to_owned();
+        let object = match &node.content {
+            Content::Symlink(target) => link_object(node, target),
+            _ => match read(root, &path, as_objects.then_some(&*node)) {
+                Ok((digest, object)) => {
+                    node.content = Content::Regular(digest);
+                    object
+                }
+                Err(error) => {
+                    node.content = Content::Unread(error.to_string());
+                    None
+                }
+            },
         };
+        objects.lock().unwrap_or_else(PoisonError::into_inner).extend(object.map(|object| (path, object)));
     };
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(work);
         }
     });
-    nodes
+    (nodes, objects.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-fn digest_of(root: &OwnedFd, path: &str) -> io::Result<crate::digest::Digest> {
+/// A link has no attributes that give anybody anything.
+fn link_object(node: &Node, target: &str) -> Option<Digest> {
+    let (uid, gid, mode) = (node.uid, node.gid, node.mode);
+    let header = FileHeader { uid, gid, mode, target: Some(target.to_owned()), xattrs: Xattrs::EMPTY };
+    FileHasher::new(&header).ok().map(FileHasher::finish)
+}
+
+/// The digest of a file, read once; and that of the object of this node which it would be.
+fn read(root: &OwnedFd, path: &str, node: Option<&Node>) -> io::Result<(Digest, Option<Digest>)> {
     // Not to hang on a pipe that takes the file's place.
     let file = itself(root, path, OFlags::RDONLY | OFlags::NONBLOCK)?;
+    let header = match node {
+        None => None,
+        Some(node) => {
+            let (uid, gid, mode) = (node.uid, node.gid, node.mode);
+            Some(FileHeader { uid, gid, mode, target: None, xattrs: attributes(&file)? })
+        }
+    };
+    let mut object = header.map(|header| FileHasher::new(&header)).transpose().map_err(io::Error::other)?;
     let mut reader = HashingReader::new(File::from(file));
     let mut chunk = vec![0; CHUNK_BYTES];
-    while io::Read::read(&mut reader, &mut chunk)? > 0 {}
-    Ok(reader.finish().0)
+    loop {
+        let count = io::Read::read(&mut reader, &mut chunk)?;
+        if count == 0 {
+            return Ok((reader.finish().0, object.map(FileHasher::finish)));
+        }
+        if let Some(object) = &mut object {
+            object.update(chunk.get(..count).unwrap_or_default());
+        }
+    }
+}
+
+/// Extended attributes; a file system that has none for anybody has none here.
+fn attributes(file: &OwnedFd) -> Result<Xattrs, Errno> {
+    match flistxattr_query(file) {
+        Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(Xattrs::EMPTY),
+        Ok(_) => {}
+        Err(error) => return Err(error),
+    }
+    let mut names = Vec::with_capacity(ATTRIBUTE_BYTES_MAX);
+    flistxattr(file, spare_capacity(&mut names))?;
+    let mut pairs = Vec::new();
+    for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        let mut value = Vec::with_capacity(ATTRIBUTE_BYTES_MAX);
+        fgetxattr(file, name, spare_capacity(&mut value))?;
+        pairs.push((name.to_vec(), value));
+    }
+    Xattrs::new(pairs).map_err(|_| Errno::TOOBIG)
 }
 
 /// Every text directly in a folder. One that is not there has none: what is wanted of it is told where it is judged.

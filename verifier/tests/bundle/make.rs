@@ -30,6 +30,7 @@ pub struct Node {
     pub path: String,
     pub mode: u32,
     pub uid: u32,
+    pub gid: u32,
     pub data: Vec<u8>,
     pub target: Option<String>,
     pub xattrs: Xattrs,
@@ -42,6 +43,7 @@ impl Node {
             path: path.into(),
             mode: 0o100_755,
             uid: 0,
+            gid: 0,
             data: data.into(),
             target: None,
             xattrs: Xattrs::EMPTY,
@@ -50,7 +52,13 @@ impl Node {
     }
 
     fn header(&self) -> FileHeader {
-        FileHeader { uid: self.uid, gid: 0, mode: self.mode, target: self.target.clone(), xattrs: self.xattrs.clone() }
+        FileHeader {
+            uid: self.uid,
+            gid: self.gid,
+            mode: self.mode,
+            target: self.target.clone(),
+            xattrs: self.xattrs.clone(),
+        }
     }
 
     fn checksum(&self) -> Digest {
@@ -87,6 +95,8 @@ pub struct Plan {
     pub layers: Vec<Node>,
     pub sbom: Vec<Node>,
     pub extra_dirs: Vec<&'static str>,
+    /// Whose folders they are, by user and group.
+    pub folders: (u32, u32),
     pub on_commit: Hook<Commit>,
     pub on_entries: Hook<(usize, Entries)>,
     pub on_tar: Hook<(usize, Vec<u8>)>,
@@ -116,6 +126,7 @@ impl Default for Plan {
             layers: nodes(),
             sbom: nodes(),
             extra_dirs: vec!["/var", "/sysroot", "/boot"],
+            folders: (0, 0),
             on_commit: None,
             on_entries: None,
             on_tar: None,
@@ -159,14 +170,16 @@ pub fn sign(envelope: &mut Envelope, seed: u8) {
     envelope.add_signature(key_id(seed), sig.as_bytes().to_vec());
 }
 
-struct Objects {
-    metadata: BTreeMap<String, Vec<u8>>,
+/// What a repository has of a commit beside its files.
+pub struct Objects {
+    /// Dirtrees and dirmetas, by path.
+    pub metadata: BTreeMap<String, Vec<u8>>,
     dirs: Vec<String>,
     tree: Digest,
 }
 
-fn dir_meta() -> DirMeta {
-    DirMeta { uid: 0, gid: 0, mode: 0o40755, xattrs: Xattrs::EMPTY }
+fn dir_meta((uid, gid): (u32, u32)) -> DirMeta {
+    DirMeta { uid, gid, mode: 0o40755, xattrs: Xattrs::EMPTY }
 }
 
 fn dirs_of(nodes: &[Node], extra: &[&str]) -> BTreeSet<String> {
@@ -179,10 +192,10 @@ fn dirs_of(nodes: &[Node], extra: &[&str]) -> BTreeSet<String> {
     dirs
 }
 
-fn objects(nodes: &[Node], extra: &[&str]) -> Objects {
+pub fn objects(nodes: &[Node], extra: &[&str], owner: (u32, u32)) -> Objects {
     let dirs = dirs_of(nodes, extra);
     let mut metadata = BTreeMap::new();
-    let meta = dir_meta().render().unwrap();
+    let meta = dir_meta(owner).render().unwrap();
     let meta_sum = Digest::of(&meta);
     metadata.insert(object_path(&meta_sum, ObjectKind::DirMeta), meta);
     let parent = |path: &str| path.rsplit_once('/').unwrap().0.to_owned();
@@ -247,7 +260,7 @@ fn file_layer(nodes: &[Node], layer: usize) -> Vec<(Entry, Vec<u8>)> {
             kind,
             mode: node.mode & 0o7777,
             uid: node.uid,
-            gid: 0,
+            gid: node.gid,
             xattrs: node.xattrs.in_pax(),
         };
         entries.push((object.clone(), node.data.clone()));
@@ -317,7 +330,7 @@ impl Plan {
     pub fn make(&self, root: &Path) {
         let bundle = root.join("bundle");
         let date = "2026-11-22T20:00:00Z".parse().unwrap();
-        let tree = objects(&self.commit, &self.extra_dirs);
+        let tree = objects(&self.commit, &self.extra_dirs, self.folders);
         let commit = hook(
             &self.on_commit,
             Commit {
@@ -329,7 +342,7 @@ impl Plan {
                 subject: "minimal 0.1.0".into(),
                 timestamp: date,
                 tree: tree.tree,
-                meta: Digest::of(&dir_meta().render().unwrap()),
+                meta: Digest::of(&dir_meta(self.folders).render().unwrap()),
             },
         );
         let commit_bytes = commit.render().unwrap();
@@ -416,7 +429,7 @@ impl Plan {
                 path: node.path.clone(),
                 mode: node.mode,
                 uid: node.uid,
-                gid: 0,
+                gid: node.gid,
                 content: node.target.clone().map_or(Content::Regular(Digest::of(&node.data)), Content::Symlink),
                 origin: None,
                 archive_path: None,

@@ -21,6 +21,7 @@ use make::{Lab, live};
 use secai_verifier::device::refusal::DeviceRefusal;
 use secai_verifier::digest::Digest;
 use secai_verifier::evidence::Item;
+use secai_verifier::ostree::Xattrs;
 
 type Change = fn(&Lab);
 
@@ -116,6 +117,11 @@ const OF_THE_FILES: &[(&str, Change)] = &[
         fs::remove_file(lab.at("/bin")).unwrap();
         symlink("var/bin", lab.at("/bin")).unwrap();
     }),
+    ("FolderNotAccounted", |lab| fs::create_dir(lab.at("/usr/lib/evil")).unwrap()),
+    ("FolderGone", |lab| fs::remove_dir(lab.at(make::EMPTY)).unwrap()),
+    ("FolderChanged", |lab| {
+        fs::set_permissions(lab.at("/usr/lib"), fs::Permissions::from_mode(0o777)).unwrap();
+    }),
     ("BootFileChanged", |lab| fs::write(lab.at("/boot/ostree/secai-0f/initramfs-6.img"), "evil").unwrap()),
     ("BootFileGone", |lab| fs::remove_file(lab.at("/boot/ostree/secai-0f/vmlinuz-6")).unwrap()),
     ("KernelArgumentForeign", |lab| {
@@ -174,20 +180,46 @@ fn every_change_meets_its_refusal_and_every_refusal_a_change() {
     // An owner is changed by root alone: the bill of materials says another one instead.
     let lab = Lab::of(
         |plan| {
-            let as_owned = plan.on_sbom.take().unwrap();
-            plan.on_sbom = Some(Box::new(move |sbom| {
-                as_owned(sbom);
-                sbom.owners[1].files.iter_mut().for_each(|file| file.uid += 1);
-                sbom.owners[0].files.iter_mut().for_each(|file| file.uid += 1);
+            plan.on_sbom = Some(Box::new(|sbom| {
+                sbom.owners.iter_mut().flat_map(|owner| &mut owner.files).for_each(|file| file.uid += 1);
             }));
         },
         &make::chain(),
     );
-    let (refusals, _) = lab.judge();
-    assert!(refusals.iter().all(|name| *name == "FileOwnerChanged") && !refusals.is_empty(), "{refusals:?}");
-    met.insert("FileOwnerChanged");
+    met.insert(only(&lab));
+    // And an attribute only where the file system takes it: the commit has one that the device lacks.
+    let attribute = Xattrs::new([(b"security.capability".to_vec(), vec![1; 20])]).unwrap();
+    let lab = Lab::of(|plan| plan.commit[1].xattrs = attribute.clone(), &make::chain());
+    met.insert(only(&lab));
     let unmet: Vec<_> = DeviceRefusal::ALL.iter().filter(|name| !met.contains(**name)).collect();
     assert!(unmet.is_empty(), "{unmet:?}");
+}
+
+/// The one name of all refusals.
+fn only(lab: &Lab) -> &'static str {
+    let (refusals, unseen) = lab.judge();
+    assert!(unseen.is_empty() && refusals.iter().all(|name| *name == refusals[0]), "{refusals:?} {unseen:?}");
+    refusals[0]
+}
+
+#[test]
+fn an_attribute_more_is_found_and_a_repository_that_says_nothing_is_named() {
+    let lab = Lab::new();
+    match rustix::fs::setxattr(lab.at("/usr/bin/sh"), "user.x", b"1", rustix::fs::XattrFlags::empty()) {
+        Ok(()) => assert_eq!(lab.judge(), (vec!["FileAttributesChanged"], vec![])),
+        Err(error) => println!("no attribute can be laid here: {error}"),
+    }
+    let lab = Lab::new();
+    let objects = lab.at("/sysroot/ostree/repo/objects");
+    let tree =
+        secai_verifier::ostree::Commit::parse(&fs::read(lab.path("bundle/commit.commit")).unwrap()).unwrap().tree;
+    let tree = lab.at(&secai_verifier::layout::object_path(&tree, secai_verifier::layout::ObjectKind::DirTree));
+    fs::write(&tree, "other").unwrap();
+    let (refusals, unseen) = lab.judge();
+    assert!(refusals.is_empty() && unseen.len() == 1 && unseen[0].contains("other bytes than its name"), "{unseen:?}");
+    fs::remove_dir_all(&objects).unwrap();
+    let (refusals, unseen) = lab.judge();
+    assert!(refusals.is_empty() && unseen.len() == 1 && unseen[0].contains("there is no repository"), "{unseen:?}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use secai_verifier::check::installed;
+use secai_verifier::check::{Installed, installed};
 use secai_verifier::device::refusal::DeviceRefusal;
 use secai_verifier::device::{Case, Device};
 use secai_verifier::digest::Digest;
@@ -43,6 +43,9 @@ const TITLES: &str =
 fn manifests() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests")
 }
+
+/// A folder of the commit with nothing in it.
+pub const EMPTY: &str = "/usr/local";
 
 pub struct Lab {
     pub dir: TempDir,
@@ -134,24 +137,27 @@ impl Lab {
         fs::create_dir(lab.path("root")).unwrap();
         let owner = fs::metadata(lab.path("root")).unwrap();
         let (uid, gid) = (owner.uid(), owner.gid());
-        let mut plan = Plan { commit: nodes(), layers: nodes(), sbom: nodes(), ..Plan::default() };
         // Whoever runs the test owns what it makes.
-        plan.on_sbom = Some(Box::new(move |sbom| {
-            for file in sbom.owners.iter_mut().flat_map(|owner| &mut owner.files) {
-                (file.uid, file.gid) = (uid, gid);
-            }
-        }));
+        let nodes: Vec<Node> = nodes().into_iter().map(|node| Node { uid, gid, ..node }).collect();
+        let all = || nodes.clone();
+        let mut plan = Plan { commit: all(), layers: all(), sbom: all(), folders: (uid, gid), ..Plan::default() };
+        plan.extra_dirs.push(EMPTY);
         change(&mut plan);
         plan.make(lab.dir.path());
+        for (path, bytes) in bundle::objects(&plan.commit, &plan.extra_dirs, plan.folders).metadata {
+            bundle::write(&lab.path("root"), &path, &bytes);
+        }
         // It lies on a device without its image.
         fs::remove_dir_all(lab.path("bundle/image")).unwrap();
         fs::remove_file(lab.path("bundle/SHA256SUMS")).unwrap();
-        for node in nodes() {
+        for node in nodes {
             lab.lay(&node.path, &node);
             if let Some(rest) = node.path.strip_prefix("/usr/etc/") {
                 lab.lay(&format!("/etc/{rest}"), &node);
             }
         }
+        fs::create_dir(lab.at(EMPTY)).unwrap();
+        fs::set_permissions(lab.at(EMPTY), fs::Permissions::from_mode(0o755)).unwrap();
         bundle::write(&lab.path("root"), "boot/ostree/secai-0f/vmlinuz-6", b"kernel");
         bundle::write(&lab.path("root"), "boot/ostree/secai-0f/initramfs-6.img", b"ramfs");
         let entry = format!("title x\noptions {}linux /x\n", LINE.split_once(' ').unwrap().1);
@@ -176,6 +182,11 @@ impl Lab {
     fn lay(&self, path: &str, node: &Node) {
         let to = self.at(path);
         fs::create_dir_all(to.parent().unwrap()).unwrap();
+        // Whatever the umask took away of it.
+        let top = self.path("root");
+        for folder in to.ancestors().skip(1).take_while(|it| *it != top) {
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+        }
         match &node.target {
             Some(target) => symlink(target, to).unwrap(),
             None => {
@@ -270,7 +281,6 @@ impl Lab {
             Ok(evidence) => evidence,
             Err(refusals) => return (refusals.iter().map(DeviceRefusal::name).collect(), Vec::new()),
         };
-        let root = load_root(&self.path("root"), &self.at("/boot")).unwrap();
         let trust = load_trust(&self.path("trust")).unwrap();
         let release = installed(&Bundle::list(&self.path("bundle")).unwrap(), &trust).unwrap();
         let refused = |it: secai_verifier::refusal::Refusal| {
@@ -278,6 +288,8 @@ impl Lab {
             DeviceRefusal::ReleaseRefused { name: it.name().into(), detail: it.to_string() }
         };
         let release = release.map_err(|refusals| refusals.into_iter().map(refused).collect());
+        let commit = release.as_ref().ok().map(|release: &Installed| release.commit().tree);
+        let root = load_root(&self.path("root"), &self.at("/boot"), commit).unwrap();
         let device = Device::judge(&Case { evidence: &evidence, root: Some(&root), release: Some(&release) });
         let refusals = device.refusals();
         refusals.iter().for_each(|it| println!("{}: {it}", it.name()));
