@@ -3,16 +3,15 @@
 //! Nothing is judged here, and nothing left out in silence: what could not be gathered is in the list with its reason.
 
 mod chain;
-mod program;
 
 use crate::failure::Failure;
 use crate::files::beside;
 use crate::output::{Output, plain};
 use crate::profile::{ProfilesError, Service};
 use clap::Args;
-use program::run;
 use secai_api::audit::SOCKET as AUDIT;
 use secai_api::profiles::{Evidence as Told, SOCKET as PROFILES};
+use secai_daemon::program::{Bounds, run};
 use secai_daemon::report::{Priority, say};
 use secai_verifier::evidence::kernel::{Deployment, arguments};
 use secai_verifier::evidence::settings::{FILE_BYTES_MAX, Settings, wanted};
@@ -31,6 +30,8 @@ use std::time::Duration;
 
 /// For the profiles service to list rules, in the middle of a change too.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
+/// Whoever lists rules, units or lines of a journal has done so by then.
+const LISTED_WITHIN: Duration = Duration::from_secs(30);
 /// The image's settings of the kernel: their names are what is read.
 const SYSCTL: &str = "/usr/lib/sysctl.d/60-secure-ai.conf";
 /// Programs, by their place in the image: nothing is looked for along PATH.
@@ -133,24 +134,24 @@ fn gathered(item: Item, is_root: bool, told: &mut Result<Told, String>) -> Gathe
         Item::CommandLine => file("/proc/cmdline", item),
         Item::Deployment => deployment(),
         Item::DnsJournal => {
-            let lines = run(JOURNALCTL, &["-u", "secure-ai-dns-leak-check", "--no-pager", "-n", "5"], item.limit())?;
+            let lines = printed(JOURNALCTL, &["-u", "secure-ai-dns-leak-check", "--no-pager", "-n", "5"], item)?;
             // What a person may not read is left out without an error.
             match is_root || is_in_the_journals_group() {
                 true => Ok(lines),
                 false => Err("the journal shows a person his own lines alone: ask as root".to_owned()),
             }
         }
-        Item::Links if is_root => run(IP, &["-j", "link"], item.limit()),
+        Item::Links if is_root => printed(IP, &["-j", "link"], item),
         Item::Links => on_its_word(|told| &told.links),
         Item::Lockdown => file("/sys/kernel/security/lockdown", item),
-        Item::Manager => run(SYSTEMCTL, &["show", "--no-pager", "--property=DefaultLimitCORE"], item.limit()),
+        Item::Manager => printed(SYSTEMCTL, &["show", "--no-pager", "--property=DefaultLimitCORE"], item),
         Item::Modules => file("/proc/modules", item),
         Item::Mounts => file("/proc/self/mountinfo", item),
         Item::Packets => file("/proc/net/packet", item),
         Item::Profile => on_its_word(|told| &told.profile).map(|name| [name.as_slice(), b"\n"].concat()),
         Item::Raw => file("/proc/net/raw", item),
         Item::Raw6 => file("/proc/net/raw6", item),
-        Item::Ruleset if is_root => run(NFT, &["list", "ruleset"], item.limit()),
+        Item::Ruleset if is_root => printed(NFT, &["list", "ruleset"], item),
         Item::Ruleset => on_its_word(|told| &told.ruleset),
         Item::Settings => settings(),
         Item::Swaps => file("/proc/swaps", item),
@@ -164,10 +165,16 @@ fn gathered(item: Item, is_root: bool, told: &mut Result<Told, String>) -> Gathe
         Item::Udp6 => file("/proc/net/udp6", item),
         Item::Units => {
             let properties = format!("--property={}", PROPERTIES.join(","));
-            run(SYSTEMCTL, &["show", "--no-pager", &properties, "--", "*"], item.limit())
+            printed(SYSTEMCTL, &["show", "--no-pager", &properties, "--", "*"], item)
         }
         Item::Chain => Err("it is a folder".to_owned()),
     }
+}
+
+/// What a program of the image prints.
+fn printed(program: &'static str, words: &[&str], item: Item) -> Gathered {
+    let bytes = usize::try_from(item.limit()).unwrap_or(usize::MAX);
+    run(program, words, b"", Bounds { time: LISTED_WITHIN, bytes }).map_err(|error| why(&error))
 }
 
 /// May this user read everybody's lines?
