@@ -29,8 +29,10 @@
 //! | `SECAI_SKIPS` | file that takes a line for each test that could not run |
 //! | `CI` | a test that cannot run is a failure |
 
+pub mod at_boot;
 pub mod composing;
 pub mod console;
+pub mod disk;
 pub mod lab;
 pub mod lan;
 pub mod machine;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use secai_tests::{Need, Scratch, Tier, as_root, kill, program, ran, release, require};
+use secai_tests::{Need, Scratch, Tier, as_root, at_boot, kill, program, ran, release, require};
 use serde_json::Value;
 
 const TMP: &str = env!("CARGO_TARGET_TMPDIR");
@@ -20,22 +20,8 @@ static GUEST: Mutex<()> = Mutex::new(());
 /// What a guest may take under software emulation, on a machine with other work.
 const PATIENCE: &str = "900";
 
-/// A unit for this boot only, laid by systemd from the kernel's command line. It starts when the system is up.
-const UNIT: &str = "[Unit]
-After=multi-user.target
-[Service]
-Type=exec
-LoadCredential=s
-ExecStart=/bin/sh %d/s
-";
-/// What it runs: `SECAI-TEST TOPIC LINE` on the console. Short, for a command line has 2047 bytes.
-const SCRIPT: &str = r#"exec >/dev/console 2>&1
-p() { n=$1; shift; "$@" 2>&1 | sed "s|^|SECAI-TEST $n |"; }
-for i in $(seq 99); do s=$(systemctl is-system-running); [ "$s" = starting ] || break; sleep 2; done
-echo
-p state echo $s
-p failed systemctl --failed --no-legend --plain
-p target systemctl is-active multi-user.target
+/// What the guest says of itself.
+const SCRIPT: &str = r#"p target systemctl is-active multi-user.target
 p usr findmnt -no OPTIONS -T /usr
 p sysroot findmnt -no OPTIONS -T /sysroot
 p write sh -c 'touch /usr/x || touch /sysroot/x || echo refused'
@@ -85,14 +71,11 @@ fn the_bundle_alone_boots_to_what_its_sbom_says() {
     let scratch = Scratch::new(TMP, "boot");
     let bundle = alone(&scratch);
     let log = scratch.join("serial.log");
-    let credential = |name: &str, text: &str| format!("systemd.set_credential_binary={name}:{}", STANDARD.encode(text));
     let mut command = boot(&scratch, &bundle);
     command
         .args(["--json", "--expect", "SECAI-TEST end", "--timeout", PATIENCE, "--log"])
         .arg(&log)
-        .args(["--append", &credential("systemd.extra-unit.t.service", UNIT)])
-        .args(["--append", &credential("s", SCRIPT)])
-        .args(["--append", "systemd.wants=t.service"]);
+        .args(at_boot::arguments(SCRIPT).iter().flat_map(|it| ["--append", it]));
     let booted = ran(&mut command);
     let serial = String::from_utf8_lossy(&fs::read(&log).unwrap_or_default()).into_owned();
     assert_eq!(booted.code, Some(0), "{booted}\n-- console\n{serial}");
@@ -104,11 +87,7 @@ fn the_bundle_alone_boots_to_what_its_sbom_says() {
         booted.took.as_secs_f64()
     );
 
-    // The console is shared with the kernel and a login prompt: an answer may stand behind their words.
-    let lines = |topic: &str| -> Vec<&str> {
-        let mark = format!("SECAI-TEST {topic} ");
-        serial.lines().filter_map(|line| line.split_once(&mark)).map(|(_, rest)| rest.trim_end()).collect()
-    };
+    let lines = |topic: &str| at_boot::lines(&serial, topic);
     let one = |topic: &str| -> &str {
         match lines(topic).as_slice() {
             [line] => line,

@@ -5,12 +5,10 @@
 //! up, and a quarter of one where its kernel's first words are enough.
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use secai_tests::{Need, Ran, Scratch, Tier, as_root, device, program, ran, require};
+use secai_tests::disk::Disk as Made;
+use secai_tests::{Need, Ran, Scratch, Tier, as_root, at_boot, device, program, ran, require};
 use secai_verifier::grubenv::{Grubenv, Trial};
 use serde_json::Value;
 
@@ -40,22 +38,8 @@ const IN_PROGRAM: &[u8] = b"This program cannot be run";
 /// A kernel's folder in /boot that no deployment has.
 const NO_CHECKSUM: &str = "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff";
 
-/// Laid by systemd from the kernel's arguments, which nothing signs. It starts when the system is up.
-const UNIT: &str = "[Unit]
-After=multi-user.target
-[Service]
-Type=exec
-LoadCredential=s
-ExecStart=/bin/sh %d/s
-";
-/// `SECAI-TEST TOPIC LINE` on the console; then a second deployment, which will not come up, and its trial.
-const SCRIPT: &str = r#"exec >/dev/console 2>&1
-p() { n=$1; shift; "$@" 2>&1 | sed "s|^|SECAI-TEST $n |"; }
-for i in $(seq 99); do s=$(systemctl is-system-running); [ "$s" = starting ] || break; sleep 2; done
-echo
-p state echo $s
-p failed systemctl --failed --no-legend --plain
-for m in usr sysroot boot var; do p $m findmnt -no SOURCE,FSTYPE,OPTIONS -T /$m; done
+/// What the guest says of itself; then a second deployment, which will not come up, and its trial.
+const SCRIPT: &str = r#"for m in usr sysroot boot var; do p $m findmnt -no SOURCE,FSTYPE,OPTIONS -T /$m; done
 for m in usr sysroot boot; do touch /$m/x || p write echo $m; done
 p lock cat /sys/kernel/security/lockdown
 p attr lsattr -d /
@@ -70,19 +54,18 @@ systemctl poweroff
 "#;
 
 struct Disk {
-    path: PathBuf,
+    made: Made,
     scratch: Scratch,
-    partitions: Vec<Value>,
 }
 
 impl Disk {
     fn offset(&self, name: &str) -> u64 {
-        self.partitions.iter().find(|it| it["name"] == name).unwrap()["offset"].as_u64().unwrap()
+        self.made.partition(name).0
     }
 
     /// As mtools name the EFI system partition.
     fn esp(&self) -> String {
-        format!("{}@@{}", self.path.display(), self.offset("esp"))
+        format!("{}@@{}", self.made.path.display(), self.offset("esp"))
     }
 
     fn on_esp(&self, path: &str) -> Vec<u8> {
@@ -112,7 +95,7 @@ impl Disk {
     }
 
     fn ask_boot(&self, request: &str) -> Ran {
-        let place = format!("{}?offset={}", self.path.display(), self.offset("boot"));
+        let place = format!("{}?offset={}", self.made.path.display(), self.offset("boot"));
         ran(Command::new("debugfs").args(["-w", "-R", request, &place])).good()
     }
 
@@ -128,7 +111,7 @@ impl Disk {
         fs::write(&from, bytes).unwrap();
         let script = self.scratch.join("to-boot.debugfs");
         fs::write(&script, format!("cd {folder}\nrm {name}\nwrite {} {name}\n", from.display())).unwrap();
-        let place = format!("{}?offset={}", self.path.display(), self.offset("boot"));
+        let place = format!("{}?offset={}", self.made.path.display(), self.offset("boot"));
         ran(Command::new("debugfs").args(["-w", "-f"]).arg(&script).arg(&place)).good();
         assert_eq!(self.read_in_boot(&format!("{folder}/{name}")).as_deref(), Some(bytes));
     }
@@ -146,7 +129,7 @@ impl Disk {
         let log = self.scratch.join("serial.log");
         let mut boot = Command::new(program("secai-build"));
         boot.arg("boot")
-            .arg(&self.path)
+            .arg(&self.made.path)
             // Nobody sits there.
             .args(["--credential", "secai.owner=none", "--credential", "secai.unencrypted=yes"])
             .args(["--expect", expect, "--timeout", PATIENCE, "--log"])
@@ -193,19 +176,17 @@ exec setpriv --reuid 47110 --regid 47110 --clear-groups env -i PATH=/nowhere HOM
     let mut by_root = as_root("sh");
     by_root.args(["-euc", "umask 077; exec \"$@\"", "sh"]).arg(program("secai-build"));
     by_root.args(["--json", "disk"]).arg(&bundle).arg("--output").arg(&path);
-    let again: Value = serde_json::from_str(&ran(&mut by_root).good().out).unwrap();
-    assert_eq!(again["partitions"], said["partitions"]);
+    let made = Made::made(&mut by_root, &path);
+    assert_eq!(made.partitions(), said["partitions"].as_array().unwrap());
     ran(as_root("qemu-img").arg("compare").arg(&path).arg(open.path().join("disk.qcow2"))).good();
-    // QEMU, debugfs and mtools write to it as whoever runs this test.
-    ran(as_root("chmod").arg("666").arg(&path)).good();
     // The scratch folder of the ordinary user goes with what it was made with.
     ran(as_root("sh").args(["-c", "rm -rf \"$1\"/*", "sh"]).arg(open.path())).good();
-    Disk { path, scratch, partitions: again["partitions"].as_array().unwrap().clone() }
+    Disk { made, scratch }
 }
 
 /// By other people's tools.
 fn is_a_disk(disk: &Disk) {
-    let table = ran(Command::new("sgdisk").arg("-v").arg(&disk.path)).good();
+    let table = ran(Command::new("sgdisk").arg("-v").arg(&disk.made.path)).good();
     assert!(table.out.contains("No problems found"), "{table}");
     let tree = device().join("2-rootfs/tree");
     for (path, wanted) in [
@@ -217,10 +198,10 @@ fn is_a_disk(disk: &Disk) {
         ran(as_root("cmp").arg(&found).arg(&image)).good();
     }
     let esp = disk.scratch.join("esp");
-    let size = disk.partitions.iter().find(|it| it["name"] == "esp").unwrap()["bytes"].as_u64().unwrap();
+    let (_, size) = disk.made.partition("esp");
     let mut dd = Command::new("dd");
     dd.args(["bs=1M", "status=none", &format!("skip={}", disk.offset("esp") >> 20), &format!("count={}", size >> 20)]);
-    ran(dd.arg(format!("if={}", disk.path.display())).arg(format!("of={}", esp.display()))).good();
+    ran(dd.arg(format!("if={}", disk.made.path.display())).arg(format!("of={}", esp.display()))).good();
     ran(Command::new("fsck.fat").arg("-n").arg(&esp)).good();
     let bytes = fs::read(&esp).unwrap();
     fs::write(&esp, [&bytes[..1 << 20], &vec![0xff; 4096], &bytes[(1 << 20) + 4096..]].concat()).unwrap();
@@ -246,12 +227,7 @@ fn a_disk_starts_what_is_signed_and_falls_back_by_itself() {
 
 fn comes_up(disk: &Disk) {
     let (name, entry) = disk.entry(1);
-    let credential = |name: &str, text: &str| format!("systemd.set_credential_binary={name}:{}", STANDARD.encode(text));
-    let more = format!(
-        " {} {} systemd.wants=t.service",
-        credential("systemd.extra-unit.t.service", UNIT),
-        credential("s", SCRIPT)
-    );
+    let more = format!(" {}", at_boot::arguments(SCRIPT).join(" "));
     let changed: Vec<String> = (entry.lines())
         .map(|line| if line.starts_with("options ") { format!("{line}{more}\n") } else { format!("{line}\n") })
         .collect();
@@ -269,10 +245,7 @@ fn comes_up(disk: &Disk) {
     {
         assert!(serial.contains(words), "{words}: {serial}");
     }
-    let lines = |topic: &str| -> Vec<&str> {
-        let mark = format!("SECAI-TEST {topic} ");
-        serial.lines().filter_map(|line| line.split_once(&mark)).map(|(_, rest)| rest.trim_end()).collect()
-    };
+    let lines = |topic: &str| at_boot::lines(&serial, topic);
     assert_eq!(lines("state"), ["running"], "{:?}", lines("failed"));
     assert_eq!(lines("write"), ["usr", "sysroot", "boot"], "nothing is written to these");
     for (place, device, options) in [
@@ -370,7 +343,7 @@ fn says_what_it_needs_without_uefi(disk: &Disk) {
     let mut qemu = Command::new("timeout");
     qemu.args(["20", "qemu-system-x86_64", "-accel", "tcg", "-m", "256", "-machine", "q35,graphics=off"]);
     qemu.args(["-nodefaults", "-display", "none", "-nic", "none", "-device", "virtio-blk-pci,drive=d"]);
-    qemu.arg("-drive").arg(format!("if=none,id=d,format=raw,snapshot=on,file={}", disk.path.display()));
+    qemu.arg("-drive").arg(format!("if=none,id=d,format=raw,snapshot=on,file={}", disk.made.path.display()));
     let mut guest = qemu.arg("-serial").arg(format!("file:{}", log.display())).spawn().unwrap();
     let said = loop {
         let said = String::from_utf8_lossy(&fs::read(&log).unwrap_or_default()).into_owned();

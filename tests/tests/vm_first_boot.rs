@@ -5,13 +5,13 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use secai_tests::console::{BOOTS_WITHIN, Console};
+use secai_tests::disk::Disk as Made;
 use secai_tests::{Need, Scratch, Tier, as_root, device, program, ran, require};
-use serde_json::Value;
 
 const TMP: &str = env!("CARGO_TARGET_TMPDIR");
 const NEEDS: [Need; 6] = [
@@ -29,12 +29,16 @@ const LETS_GO_WITHIN: Duration = Duration::from_secs(20);
 
 const TOO_SHORT: &str = "s3cr3t7";
 const PASSPHRASE: &str = "correct horse";
+/// The firmware with no keys: the TPM measures that nothing was to be signed.
+const WITHOUT_SECURE_BOOT: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 const NEXT_PASSPHRASE: &str = "another horse";
 const PASSWORD: &str = "battery staple";
 /// A person, and `battery staple` as `openssl passwd -6 -salt secai` has it.
 const NEXT_OWNER: &str =
     "secai.owner=eve:$6$secai$l2mbRnJEwiax2H/1pTqYoWFRvsIMi5nnr.d72GIeDK1a91w.mSSLwJWS5w4iqyjnbjUvSPFc3Je26vAIkPC9J/";
 const MARKER: &str = "SECAI-MARKER-7c1f";
+/// Where no file system has its first bytes.
+const FOREIGN_AT: u64 = 8192;
 
 /// Where LUKS2 lays its header and the slots of its keys.
 const HEADER_BYTES: usize = 16 << 20;
@@ -56,9 +60,8 @@ ostree admin deploy --os=secai next
 "#;
 
 struct Disk {
-    path: PathBuf,
+    made: Made,
     scratch: Scratch,
-    partitions: Vec<Value>,
 }
 
 impl Disk {
@@ -67,20 +70,19 @@ impl Disk {
         let path = scratch.join("disk.raw");
         let mut make = as_root(program("secai-build"));
         make.args(["--json", "disk"]).arg(device().join("6-bundle")).args(["--format", "raw", "--output"]).arg(&path);
-        let made: Value =
-            serde_json::from_str(&ran(make.arg("--trust").arg(device().join("trust"))).good().out).unwrap();
-        // QEMU writes to it as whoever runs this test.
-        ran(as_root("chmod").arg("666").arg(&path)).good();
-        Self { path, scratch, partitions: made["partitions"].as_array().unwrap().clone() }
+        let made = Made::made(make.arg("--trust").arg(device().join("trust")), &path);
+        Self { made, scratch }
     }
 
-    /// As a machine starts it, told these credentials.
-    fn start(&self, credentials: &[&str], tpm: Option<&Path>) -> Console {
+    /// As a machine starts it, told these credentials, with what else it has.
+    fn start(&self, credentials: &[&str], machine: &[&str]) -> Console {
         let mut boot = Command::new(program("secai-build"));
-        boot.arg("boot").arg(&self.path).args(["--console", "--keep", "--timeout", PATIENCE]);
+        boot.arg("boot").arg(&self.made.path).args(["--console", "--keep", "--timeout", PATIENCE]);
         boot.args(credentials.iter().flat_map(|it| ["--credential", it]));
-        boot.args(tpm.iter().flat_map(|it| [Path::new("--tpm"), it]));
-        boot.arg("--log").arg(self.scratch.join("serial.log")).env("XDG_CACHE_HOME", self.scratch.join("cache"));
+        boot.args(machine)
+            .arg("--log")
+            .arg(self.scratch.join("serial.log"))
+            .env("XDG_CACHE_HOME", self.scratch.join("cache"));
         Console::begin(boot)
     }
 
@@ -88,7 +90,7 @@ impl Disk {
     fn cut(&self, console: Console) -> String {
         let heard = console.cut();
         let until = Instant::now() + LETS_GO_WITHIN;
-        while ran(Command::new("qemu-img").args(["info", "-f", "raw"]).arg(&self.path)).code != Some(0) {
+        while ran(Command::new("qemu-img").args(["info", "-f", "raw"]).arg(&self.made.path)).code != Some(0) {
             assert!(Instant::now() < until, "the guest is still there");
             std::thread::sleep(Duration::from_millis(100));
         }
@@ -96,9 +98,8 @@ impl Disk {
     }
 
     fn pieces(&self, name: &str) -> impl Iterator<Item = Vec<u8>> {
-        let partition = self.partitions.iter().find(|it| it["name"] == name).unwrap();
-        let [offset, bytes] = ["offset", "bytes"].map(|key| partition[key].as_u64().unwrap());
-        let file = File::open(&self.path).unwrap();
+        let (offset, bytes) = self.made.partition(name);
+        let file = File::open(&self.made.path).unwrap();
         (offset..offset + bytes).step_by(PIECE_BYTES).map(move |at| {
             // With what begins in this one and ends in the next.
             let mut piece = vec![0; (PIECE_BYTES + MARKER.len()).min((offset + bytes - at) as usize)];
@@ -140,13 +141,15 @@ fn a_first_boot_is_gone_through_by_a_person_who_errs_and_can_be_had_again() {
     };
     refuses_what_is_malformed(&disk);
     says("malformed");
+    refuses_what_cannot_be_had(&disk);
+    says("not to be had");
     is_cut_while_var_is_made(&disk);
     says("cut");
     asks_whoever_sits_there(&disk);
     says("asked");
     let key = keeps_what_a_person_changed_over_two_releases(&disk);
     says("two releases");
-    let tpm = disk.scratch.join("tpm");
+    let tpm = disk.scratch.join("tpm").display().to_string();
     begins_again_when_everything_was_erased(&disk, &tpm, &key);
     says("erased");
     is_opened_by_its_own_tpm_alone(&disk, &tpm);
@@ -154,7 +157,7 @@ fn a_first_boot_is_gone_through_by_a_person_who_errs_and_can_be_had_again() {
 }
 
 fn refuses_what_is_malformed(disk: &Disk) {
-    let mut console = disk.start(&[&format!("secai.luks={TOO_SHORT}"), "secai.owner=none"], None);
+    let mut console = disk.start(&[&format!("secai.luks={TOO_SHORT}"), "secai.owner=none"], &[]);
     let reason = "the credential secai.luks is malformed: it has fewer than 8 bytes";
     console.hear_within(reason, BOOTS_WITHIN);
     console.hear("hint: nothing was changed");
@@ -168,8 +171,33 @@ fn refuses_what_is_malformed(disk: &Disk) {
     assert!(disk.is_zero("var") && !disk.is_zero("root"), "nothing is formatted");
 }
 
+fn refuses_what_cannot_be_had(disk: &Disk) {
+    let credentials = [&format!("secai.luks={PASSPHRASE}"), "secai.tpm=yes", "secai.owner=none"];
+    let mut console = disk.start(&credentials, &[]);
+    console.hear_within("secai.tpm asks for a TPM, and this machine has none", BOOTS_WITHIN);
+    console.hear("Press Enter to continue");
+    disk.cut(console);
+    assert!(disk.is_zero("var"), "nothing is formatted");
+
+    // Where something lies already, it stays.
+    let at = disk.made.partition("var").0 + FOREIGN_AT;
+    let file = File::options().write(true).open(&disk.made.path).unwrap();
+    file.write_all_at(MARKER.as_bytes(), at).unwrap();
+    let mut console = disk.start(&credentials[..1], &[]);
+    console.hear_within(
+        "the partition of /var is not empty, and not made by this system: data of no known kind",
+        BOOTS_WITHIN,
+    );
+    console.hear("hint: nothing was formatted");
+    console.hear("Press Enter to continue");
+    disk.cut(console);
+    assert!(disk.holds_the_marker("var"));
+    file.write_all_at(&vec![0; MARKER.len()], at).unwrap();
+    assert!(disk.is_zero("var"), "nothing else was written");
+}
+
 fn is_cut_while_var_is_made(disk: &Disk) {
-    let mut console = disk.start(&[&format!("secai.luks={PASSPHRASE}"), "secai.owner=none"], None);
+    let mut console = disk.start(&[&format!("secai.luks={PASSPHRASE}"), "secai.owner=none"], &[]);
     console.hear_within("making /var", BOOTS_WITHIN);
     let until = Instant::now() + BOOTS_WITHIN;
     while disk.label().is_none() {
@@ -182,14 +210,28 @@ fn is_cut_while_var_is_made(disk: &Disk) {
 }
 
 fn asks_whoever_sits_there(disk: &Disk) {
-    let mut console = disk.start(&[], None);
+    let mut console = disk.start(&[], &[]);
     for (before, question, answer) in [
         ("it is not encrypted", "Passphrase of /var:", "short"),
         ("it has fewer than 8 bytes", "Passphrase of /var:", PASSPHRASE),
         ("", "The same again:", "correct hose"),
         ("two different ones", "Passphrase of /var:", PASSPHRASE),
         ("", "The same again:", PASSPHRASE),
-        ("/var is made", "Name of the owner:", "root"),
+        ("/var is made", "Name of the owner:", "ada"),
+        ("", "Password of ada:", PASSWORD),
+        ("", "The same again:", PASSWORD),
+    ] {
+        let heard = console.answer(question, answer);
+        assert!(heard.contains(before), "{before}: {heard}");
+    }
+    // Before what is kept of her password is worked out.
+    let heard = disk.cut(console);
+    assert!(!heard.contains("ada owns this device"), "{heard}");
+    assert_eq!(disk.label().as_deref(), Some("secai-var"));
+
+    let mut console = disk.start(&[&format!("secai.luks={PASSPHRASE}")], &[]);
+    for (before, question, answer) in [
+        ("", "Name of the owner:", "root"),
         ("not one of a person", "Name of the owner:", "ada"),
         ("", "Password of ada:", "short"),
         ("it has fewer than 8 bytes", "Password of ada:", PASSWORD),
@@ -222,7 +264,7 @@ fn asks_whoever_sits_there(disk: &Disk) {
 
 /// The key of the audit chain. In the end everything is marked to be erased.
 fn keeps_what_a_person_changed_over_two_releases(disk: &Disk) -> String {
-    let mut console = disk.start(&[&format!("secai.luks={PASSPHRASE}")], None);
+    let mut console = disk.start(&[&format!("secai.luks={PASSPHRASE}")], &[]);
     log_in(&mut console, "ada");
     assert!(!console.heard().contains("Passphrase of /var:"), "nobody is asked: {}", console.heard());
     may_become_root(&mut console, "ada");
@@ -257,9 +299,12 @@ fn keeps_what_a_person_changed_over_two_releases(disk: &Disk) -> String {
     key
 }
 
-fn begins_again_when_everything_was_erased(disk: &Disk, tpm: &Path, key: &str) {
+fn begins_again_when_everything_was_erased(disk: &Disk, tpm: &str, key: &str) {
     let credentials = [&format!("secai.luks={NEXT_PASSPHRASE}"), "secai.tpm=yes", NEXT_OWNER];
-    let mut console = disk.start(&credentials, Some(tpm));
+    let mut console = disk.start(&credentials, &["--tpm", tpm]);
+    console.hear_within("erasing everything: the owner said so", BOOTS_WITHIN);
+    disk.cut(console);
+    let mut console = disk.start(&credentials, &["--tpm", tpm]);
     console.hear_within("erasing everything: the owner said so", BOOTS_WITHIN);
     console.hear("everything is erased; the machine starts again");
     assert!(disk.header().iter().all(|byte| *byte == 0), "no slot of a key is left");
@@ -278,14 +323,21 @@ fn begins_again_when_everything_was_erased(disk: &Disk, tpm: &Path, key: &str) {
     power_off(console);
 }
 
-fn is_opened_by_its_own_tpm_alone(disk: &Disk, tpm: &Path) {
-    let mut console = disk.start(&[], Some(tpm));
+fn is_opened_by_its_own_tpm_alone(disk: &Disk, tpm: &str) {
+    let mut console = disk.start(&[], &["--tpm", tpm]);
     let heard = console.hear_within("/var was opened by the TPM", BOOTS_WITHIN) + &console.hear(" login: ");
     assert!(!heard.contains("Passphrase of /var:"), "nobody is asked: {heard}");
     disk.cut(console);
 
-    let other = disk.scratch.join("other-tpm");
-    let mut console = disk.start(&[], Some(&other));
+    // The TPM of another machine; and its own, in a machine that starts otherwise than it did.
+    let other = disk.scratch.join("other-tpm").display().to_string();
+    for machine in [&["--tpm", &other][..], &["--tpm", tpm, "--variables", WITHOUT_SECURE_BOOT]] {
+        is_asked_for_its_passphrase(disk, machine);
+    }
+}
+
+fn is_asked_for_its_passphrase(disk: &Disk, machine: &[&str]) {
+    let mut console = disk.start(&[], machine);
     console.answer("Passphrase of /var:", PASSPHRASE);
     let heard = console.answer("Passphrase of /var:", NEXT_PASSPHRASE);
     assert!(heard.contains("It does not open /var."), "{heard}");

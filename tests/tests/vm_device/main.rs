@@ -10,8 +10,9 @@ mod wire;
 use std::time::Instant;
 
 use secai_tests::composing::Composing;
+use secai_tests::disk::Disk;
 use secai_tests::machine::{Machine, with_person};
-use secai_tests::{Need, Tier, as_root, program, ran, require};
+use secai_tests::{Need, Tier, as_root, program, require};
 use serde_json::Value;
 
 const TMP: &str = env!("CARGO_TARGET_TMPDIR");
@@ -45,10 +46,10 @@ fn a_device_that_booted_once_holds_whatever_is_done_to_it() {
     make.args(composing.surroundings()).arg(program("secai-build")).args(["--json", "disk"]);
     make.arg(composing.out().join("6-bundle")).args(["--format", "qcow2", "--output"]).arg(&disk);
     make.arg("--trust").arg(composing.out().join("trust"));
-    let made: Value = serde_json::from_str(&ran(&mut make).good().out).unwrap();
+    let disk = Disk::made(&mut make, &disk);
 
     let mut clock = Clock(Instant::now());
-    let mut machine = Machine::boot_disk(&composing, &disk);
+    let mut machine = Machine::boot_disk(&composing, &disk.path);
     begins_closed(&mut machine);
     clock.says("booted, and closed");
     let booted = machine.keep("booted");
@@ -79,7 +80,7 @@ fn a_device_that_booted_once_holds_whatever_is_done_to_it() {
     let frames = machine.power_off();
     assert_eq!(frames.len(), until_here, "as shipped nothing leaves until power is off");
     clock.says("powered off");
-    power::was_kept(&composing, &disk, &made, &cuts);
+    power::was_kept(&composing, &disk, &cuts);
     clock.says("what the cuts left");
 }
 

@@ -1,15 +1,14 @@
 //! Power that fails while the device writes: what was acknowledged is there, the file system is whole, and the next boot goes on.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
 use secai_tests::composing::Composing;
+use secai_tests::disk::Disk;
 use secai_tests::machine::{Kept, Machine};
 use secai_tests::{as_root, program, ran};
-use serde_json::Value;
 
 use crate::{entries, holds, links_are_down};
 
@@ -51,23 +50,20 @@ pub fn cut(machine: &mut Machine, booted: &Kept) -> Vec<Cut> {
 }
 
 /// Looked at from outside, without the device's own kernel; the last one is started again.
-pub fn was_kept(composing: &Composing, disk: &Path, made: &Value, cuts: &[Cut]) {
+pub fn was_kept(composing: &Composing, disk: &Disk, cuts: &[Cut]) {
     let place = composing.scratch.join("cuts");
     fs::create_dir_all(place.join("trust")).unwrap();
-    let of = |name: &str, key: &str| {
-        let part = made["partitions"].as_array().unwrap().iter().find(|it| it["name"] == name).unwrap();
-        part[key].as_u64().unwrap()
-    };
     for cut in cuts {
         let raw = place.join("disk.raw");
         let mut convert = as_root("qemu-img");
-        convert.args(["convert", "-O", "raw", "-l", &format!("snapshot.name={}", cut.name)]).arg(disk).arg(&raw);
+        convert.args(["convert", "-O", "raw", "-l", &format!("snapshot.name={}", cut.name)]).arg(&disk.path).arg(&raw);
         ran(&mut convert).good();
         for part in ["root", "var"] {
             let image = place.join(part);
             let mut copy = as_root("dd");
             copy.args(["bs=1M", "conv=sparse", "status=none"]);
-            copy.args([format!("skip={}", of(part, "offset") >> 20), format!("count={}", of(part, "bytes") >> 20)]);
+            let (offset, bytes) = disk.partition(part);
+            copy.args([format!("skip={}", offset >> 20), format!("count={}", bytes >> 20)]);
             ran(copy.arg(format!("if={}", raw.display())).arg(format!("of={}", image.display()))).good();
             // Its journal is played back, as at a mount; then nothing is left to repair.
             let replayed = ran(as_root("e2fsck").arg("-p").arg(&image));
