@@ -4,6 +4,7 @@
 //! wrong in the input), 2 what lies outside the input: a path, trust, usage.
 
 mod cmd;
+mod confine;
 
 use std::error::Error;
 use std::io::Write;
@@ -15,7 +16,7 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(name = "verify-release", version, about, max_term_width = 100)]
 #[command(
-    after_help = "Exit codes: 0 accepted, 1 refused, 2 could not look (path, trust, usage).\nNothing is fetched and nothing is written: no network, no other program."
+    after_help = "Exit codes: 0 accepted, 1 refused, 2 could not look (path, trust, usage).\nNothing is fetched and nothing is written: no network, no other program. Where the kernel has Landlock and seccomp it holds this program to that."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -26,7 +27,9 @@ struct Arguments {
 const COULD_NOT_LOOK: u8 = 2;
 
 fn main() -> ExitCode {
-    match Arguments::parse().command.run() {
+    let arguments = Arguments::parse();
+    confine::give_up_all_but_reading();
+    match arguments.command.run() {
         Ok(code) => code,
         Err(failure) => {
             let mut text = format!("verify-release: {failure}\n");
