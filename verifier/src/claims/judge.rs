@@ -6,10 +6,11 @@
 use super::check::Check;
 use super::remembered::Remembered;
 use super::{Claims, Waits, wakes_something};
-use crate::device::{Case, Device, Found, rules};
+use crate::device::units::changed_by;
+use crate::device::{Case, Device, Found, Root, rules};
 use crate::evidence::Item;
 use crate::evidence::sockets::{self, Socket};
-use crate::evidence::units;
+use crate::evidence::units::{self, Unit};
 use crate::network::profile::{LinkNeed, Profile};
 use std::collections::BTreeMap;
 
@@ -147,13 +148,9 @@ fn outcome(check: Check, page: &Claims, seen: &Seen<'_>) -> Outcome {
         Check::Proven => Outcome::of(&device.rules),
         Check::RulesShipped => Outcome::of(&device.shipped),
         Check::Units => Outcome::of(&device.units),
-        Check::Wakes => on(seen.case.evidence.parsed(Item::Units, units::parse), |units| {
-            let foreign =
-                units.values().filter(|it| it.is_active() && wakes_something(&it.id) && !page.may_wake(&it.id));
-            foreign
-                .map(|it| format!("{} is active, and is not on the list of what may wake something up", it.id))
-                .collect()
-        }),
+        Check::Wakes => {
+            on(seen.case.evidence.parsed(Item::Units, units::parse), |units| wakes(page, &units, seen.case.root))
+        }
         Check::Listeners => over_sockets(seen, listeners),
         Check::ConnectionsListed => over_sockets(seen, connections),
         Check::RulesListed => {
@@ -191,6 +188,23 @@ fn in_the_chain(check: Check, chain: &Remembered, seen: &Seen<'_>) -> Outcome {
         }),
         _ => on(seen.case.evidence.parsed(Item::Units, units::parse), |units| chain.services_are_not(&units)),
     }
+}
+
+/// What may wake something up and is not on the list; or is, and was changed, or what it starts was.
+fn wakes(page: &Claims, units: &BTreeMap<String, Unit>, root: Option<&Root>) -> Vec<String> {
+    let mut reasons = Vec::new();
+    for unit in units.values().filter(|it| it.is_active() && wakes_something(&it.id)) {
+        if !page.may_wake(&unit.id) {
+            reasons.push(format!("{} is active, and is not on the list of what may wake something up", unit.id));
+        }
+        // Where it does not say otherwise, and saying so would change it.
+        let started = unit.id.rsplit_once('.').and_then(|(stem, _)| units.get(&format!("{stem}.service")));
+        for unit in std::iter::once(unit).chain(started) {
+            let changed = changed_by(unit, root).map(|path| format!("{} is changed by {path}", unit.id));
+            reasons.extend(changed);
+        }
+    }
+    reasons
 }
 
 /// Sockets of one list, judged with the profile in force.
@@ -278,6 +292,7 @@ fn listed_dns(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::claims::Wakes;
 
     const RULES: &str = "table inet secure_ai {\n\tchain output {\n\t\ttype filter hook output priority filter; policy drop;\n\
         \t\toif \"lo\" accept\n\t\tjump flows\n\t}\n\n\tchain flows {\n\t\taccept\n\t}\n}\n";
@@ -296,6 +311,39 @@ mod tests {
             assert_ne!(text, RULES);
             assert!(listed_rules(&text).is_some(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_wakes_something_up_is_listed_and_as_it_was_released() {
+        let page = Claims {
+            wakes: vec![Wakes { unit: "a.timer".into(), of: "a".into(), purpose: "b".into() }],
+            not_covered: vec![],
+            claims: vec![],
+        };
+        let of = |change: fn(&mut BTreeMap<String, Unit>)| {
+            let unit = |id: &str| Unit {
+                id: id.into(),
+                active: "active".into(),
+                load: "loaded".into(),
+                file_state: "static".into(),
+                fragment: format!("/usr/lib/systemd/system/{id}"),
+                drop_ins: vec![],
+                is_outdated: false,
+            };
+            let mut units = ["a.timer", "a.service", "b.service"].map(|id| (id.to_owned(), unit(id))).into();
+            change(&mut units);
+            wakes(&page, &units, None).len()
+        };
+        fn dropped_in(units: &mut BTreeMap<String, Unit>, id: &str) {
+            units.get_mut(id).unwrap().drop_ins.push("/run/systemd/system/x.conf".into());
+        }
+        assert_eq!(of(|_| {}), 0);
+        assert_eq!(of(|units| dropped_in(units, "a.timer")), 1);
+        assert_eq!(of(|units| dropped_in(units, "a.service")), 1);
+        // Nothing wakes it up.
+        assert_eq!(of(|units| dropped_in(units, "b.service")), 0);
+        assert_eq!(of(|units| units.get_mut("a.timer").unwrap().fragment = "/etc/systemd/system/a.timer".into()), 1);
+        assert_eq!(of(|units| units.get_mut("b.service").unwrap().id = "b.path".into()), 1);
     }
 
     #[test]

@@ -34,12 +34,22 @@ pub fn judge(case: &Case<'_>) -> Found {
     })
 }
 
+fn is_of_the_image(path: &str, root: Option<&Root>) -> bool {
+    path.starts_with(OF_THE_IMAGE) && !path.contains("/../") && root.is_none_or(|root| root.file(path).is_some())
+}
+
+/// Which file makes a unit another one than the image has, if any.
+pub fn changed_by<'a>(unit: &'a Unit, root: Option<&Root>) -> Option<&'a str> {
+    let is_known = |path: &&str| {
+        path.is_empty() || GENERATED.iter().any(|folder| path.starts_with(folder)) || is_of_the_image(path, root)
+    };
+    std::iter::once(&unit.fragment).chain(&unit.drop_ins).map(String::as_str).find(|path| !is_known(path))
+}
+
 fn judge_one(unit: &Unit, root: Option<&Root>, found: &mut Found) {
     let name = || unit.id.clone();
     let is_ours = unit.id.starts_with(OURS) || CHANGED_BY_US.contains(&unit.id.as_str());
-    let is_of_the_image = |path: &str| {
-        path.starts_with(OF_THE_IMAGE) && !path.contains("/../") && root.is_none_or(|root| root.file(path).is_some())
-    };
+    let is_of_the_image = |path: &str| is_of_the_image(path, root);
     if is_ours {
         if !unit.fragment.is_empty() && !is_of_the_image(&unit.fragment) {
             found.refusals.push(DeviceRefusal::UnitReplaced { unit: name(), path: unit.fragment.clone() });
