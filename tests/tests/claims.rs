@@ -1,7 +1,7 @@
 //! The page of claims stands for everything that people are told, links to the page of threats, and names tests that
 //! there are.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -131,4 +131,33 @@ fn every_test_that_a_claim_names_is_there() {
         }
     }
     assert!(is_there("every_test_that_a_claim_names_is_there") && !is_there("is_there"));
+}
+
+#[test]
+fn every_claim_that_is_judged_has_a_break_that_turns_it_red() {
+    let broken: BTreeMap<String, Vec<String>> = fs::read_dir(top().join("tests/plant"))
+        .unwrap()
+        .map(|it| {
+            let plant = it.unwrap().path();
+            let red = fs::read_to_string(plant.join("expect")).unwrap();
+            assert!(plant.join("plant.sh").is_file(), "{}", plant.display());
+            (
+                plant.file_name().unwrap().to_str().unwrap().to_owned(),
+                red.split_whitespace().map(str::to_owned).collect(),
+            )
+        })
+        .collect();
+    for claim in page().claims {
+        // What can be judged already of a claim that waits has its break as well.
+        let is_broken = broken.get(&claim.id).is_some_and(|red| red.contains(&claim.id));
+        assert!(is_broken || !claim.waits_for.is_empty(), "{}: nothing in tests/plant turns it red", claim.id);
+    }
+    let ids: BTreeSet<&str> = IDS.into();
+    for (plant, red) in &broken {
+        assert!(
+            ids.contains(plant.as_str()) && red.contains(plant),
+            "{plant}: it does not break what it is named after"
+        );
+        assert!(red.iter().all(|id| ids.contains(id.as_str())), "{plant}: {red:?}");
+    }
 }

@@ -28,6 +28,12 @@ const NEEDS: [Need; 7] = [
 /// The airlock's, for `full_lab`: the image has no airlock yet.
 const AIRLOCK_USER: &str = "  - {name: secure-ai-airlock, uid: 952}\n";
 
+/// Memory of each of our services that runs: its own, and its control group's.
+const IDLE: &str = r#"for unit in $(systemctl list-units --state=running --plain --no-legend 'secure-ai-*.service' | cut -d' ' -f1); do
+  pid=$(systemctl show -P MainPID $unit); own=$(sed -n 's/^RssAnon:[[:space:]]*//p' /proc/$pid/status)
+  echo "idle: $unit has $own of its own, $(($(systemctl show -P MemoryCurrent $unit) / 1024)) kB counted"
+done"#;
+
 /// What is done to a device that has just booted.
 type Part = fn(&mut Machine);
 
@@ -52,6 +58,7 @@ fn a_device_that_booted_once_holds_whatever_is_done_to_it() {
     let mut machine = Machine::boot_disk(&composing, &disk.path);
     begins_closed(&mut machine);
     clock.says("booted, and closed");
+    says_what_idle_services_need(&mut machine);
     let booted = machine.keep("booted");
     clock.says("kept");
     let parts: [(&str, Part); 6] = [
@@ -140,6 +147,14 @@ fn begins_closed(machine: &mut Machine) {
         "not one frame since power was given: {:?}",
         profiles::kinds(&machine.frames())
     );
+}
+
+/// What our services keep for themselves while nobody asks them anything: printed, with what the kernel counts for each, pages of
+/// files as well.
+fn says_what_idle_services_need(machine: &mut Machine) {
+    let said = machine.root(IDLE).ended(0);
+    assert!(said.lines().count() >= 2 && said.contains("secure-ai-profiles.service "), "{said}");
+    eprint!("{said}");
 }
 
 /// Whatever a link's carrier says: it is not set up.
