@@ -65,7 +65,8 @@ pub(crate) fn claims(number: &Number, into: &mut Vec<Claim>) {
 /// Of a Federal Reserve district that exists, with its check digit.
 fn routes(digits: &[u8]) -> bool {
     let district = digits.get(..2).map(value).unwrap_or_default();
-    matches!(district, 1..=12 | 21..=32 | 61..=72 | 80) && weighted(digits, &[3, 7, 1, 3, 7, 1, 3, 7, 1]).is_multiple_of(10)
+    matches!(district, 1..=12 | 21..=32 | 61..=72 | 80)
+        && weighted(digits, &[3, 7, 1, 3, 7, 1, 3, 7, 1]).is_multiple_of(10)
 }
 
 /// Length by country, of the registry of SWIFT.
@@ -124,10 +125,21 @@ mod tests {
 
     #[test]
     fn an_iban_ends_where_its_country_says() {
-        for right in ["GB82 WEST 1234 5698 7654 32", "DE89370400440532013000", "de89 3704 0044 0532 0130 00", "NO93 8601 1117 947"] {
+        for right in [
+            "GB82 WEST 1234 5698 7654 32",
+            "DE89370400440532013000",
+            "de89 3704 0044 0532 0130 00",
+            "NO93 8601 1117 947",
+        ] {
             assert_eq!(iban(format!("{right}, x").as_bytes()), Some(right.len()), "{right}");
         }
-        for wrong in ["GB82 WEST 1234 5698 7654 33", "DE8937040044053201300", "DE893704004405320130000", "ZZ82123456781234", "GB"] {
+        for wrong in [
+            "GB82 WEST 1234 5698 7654 33",
+            "DE8937040044053201300",
+            "DE893704004405320130000",
+            "ZZ82123456781234",
+            "GB",
+        ] {
             assert_eq!(iban(wrong.as_bytes()), None, "{wrong}");
         }
     }

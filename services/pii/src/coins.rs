@@ -18,7 +18,10 @@ pub(crate) fn claim(word: &[u8]) -> Option<Claim> {
     match word {
         [b'0', b'x' | b'X', rest @ ..] if rest.len() == 40 => ethereum(rest),
         [b'b' | b'B', b'c' | b'C', b'1', ..] | [b't', b'b', b'1', ..] | [b'l', b't', b'c', b'1', ..] => bech32(word),
-        [b'1' | b'3' | b'5' | b'9' | b'A' | b'D' | b'K' | b'L' | b'M' | b'c' | b'm' | b'n' | b'2' | b'x' | b't', ..] => base58check(word),
+        [
+            b'1' | b'3' | b'5' | b'9' | b'A' | b'D' | b'K' | b'L' | b'M' | b'c' | b'm' | b'n' | b'2' | b'x' | b't',
+            ..,
+        ] => base58check(word),
         _ => None,
     }
 }
@@ -76,7 +79,9 @@ pub(crate) fn bech32_checksum(word: &[u8]) -> bool {
     let lower = word.to_ascii_lowercase();
     let Some(separator) = lower.iter().rposition(|byte| *byte == b'1') else { return false };
     let (human, data) = lower.split_at(separator);
-    let Some(data) = data.get(1..).filter(|data| data.len() >= 6 && one_case && lower.len() <= 90) else { return false };
+    let Some(data) = data.get(1..).filter(|data| data.len() >= 6 && one_case && lower.len() <= 90) else {
+        return false;
+    };
     let values: Option<Vec<u8>> =
         data.iter().map(|byte| BECH32.iter().position(|known| known == byte).map(|at| at as u8)).collect();
     let Some(values) = values else { return false };
@@ -101,7 +106,10 @@ fn ethereum(address: &[u8]) -> Option<Claim> {
     }
     let hash = Keccak256::digest(address.to_ascii_lowercase());
     let nibbles = hash.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    let right = address.iter().zip(nibbles).all(|(byte, nibble)| byte.is_ascii_digit() || byte.is_ascii_uppercase() == (nibble >= 8));
+    let right = address
+        .iter()
+        .zip(nibbles)
+        .all(|(byte, nibble)| byte.is_ascii_digit() || byte.is_ascii_uppercase() == (nibble >= 8));
     right.then_some(Claim::checksum(Kind::CoinAddress, 95))
 }
 

@@ -193,7 +193,8 @@ pub(crate) fn pem(bytes: &[u8]) -> Option<(Claim, Range<usize>)> {
     let rest = bytes.strip_prefix(b"-----BEGIN ")?;
     let close = rest.iter().take(64).position(|byte| *byte == b'-')?;
     let name = rest.get(..close)?;
-    if !name.ends_with(b"PRIVATE KEY") && name != b"PGP PRIVATE KEY BLOCK" || !rest.get(close..)?.starts_with(b"-----") {
+    if !name.ends_with(b"PRIVATE KEY") && name != b"PGP PRIVATE KEY BLOCK" || !rest.get(close..)?.starts_with(b"-----")
+    {
         return None;
     }
     let begin = bytes.len() - rest.len() + close + 5;

@@ -210,7 +210,9 @@ mod tests {
 
     #[test]
     fn tokens_that_hold_text_are_decoded_and_others_not() {
-        for token in ["bWVAZXhhbXBsZS5vcmc=", "bWVAZXhhbXBsZS5vcmc", "6d65406578616d706c652e6f7267", "bWVAZXhh\r\nbXBsZS5vcmc="] {
+        for token in
+            ["bWVAZXhhbXBsZS5vcmc=", "bWVAZXhhbXBsZS5vcmc", "6d65406578616d706c652e6f7267", "bWVAZXhh\r\nbXBsZS5vcmc="]
+        {
             assert_eq!(decode(token.as_bytes()).unwrap().0, b"me@example.org", "{token}");
         }
         assert_eq!(decode(b"bWVAZXhhbXBsZS5vcmc=").unwrap().1.source(3..14), 4..19);

@@ -121,7 +121,8 @@ impl Detectors {
             Some((text, offsets)) => (Cow::Owned(text), Some(offsets)),
             None => (Cow::Borrowed(bytes), None),
         };
-        let locate = |range: Range<usize>| locate(offsets.as_ref().map_or(range.clone(), |offsets| offsets.source(range)));
+        let locate =
+            |range: Range<usize>| locate(offsets.as_ref().map_or(range.clone(), |offsets| offsets.source(range)));
         let scan = scan::Scan::new(&text, &self.context).run();
         found.extend(scan.found.into_iter().map(|local| Finding {
             kind: local.claim.kind,

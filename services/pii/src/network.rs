@@ -13,8 +13,8 @@ const IPV6_BYTES_MAX: usize = 45;
 
 /// What follows the last dot of file and unit names that have an `@` in them.
 const NOT_DOMAINS: &[&[u8]] = &[
-    b"service", b"socket", b"timer", b"mount", b"target", b"slice", b"scope", b"path", b"png", b"jpg", b"jpeg", b"gif", b"svg",
-    b"webp",
+    b"service", b"socket", b"timer", b"mount", b"target", b"slice", b"scope", b"path", b"png", b"jpg", b"jpeg", b"gif",
+    b"svg", b"webp",
 ];
 
 fn is_local(byte: u8) -> bool {
@@ -86,14 +86,18 @@ fn ipv6(bytes: &[u8]) -> Option<(Claim, usize)> {
     if length > IPV6_BYTES_MAX || bytes.get(length).is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_') {
         return None;
     }
-    while length > 0 && (bytes.get(length - 1) == Some(&b'.') || bytes.get(..length)?.ends_with(b":") && !bytes.get(..length)?.ends_with(b"::")) {
+    while length > 0
+        && (bytes.get(length - 1) == Some(&b'.')
+            || bytes.get(..length)?.ends_with(b":") && !bytes.get(..length)?.ends_with(b"::"))
+    {
         length -= 1;
     }
     let written = bytes.get(..length)?;
     let address: Ipv6Addr = std::str::from_utf8(written).ok()?.parse().ok()?;
     let [first, ..] = address.segments();
     // Paths of languages are hexadecimal words with `::` between them at times; addresses in use are of three blocks.
-    let used = (0x2000..0x4000).contains(&first) || (0xFC00..0xFF00).contains(&first) || address.to_ipv4_mapped().is_some();
+    let used =
+        (0x2000..0x4000).contains(&first) || (0xFC00..0xFF00).contains(&first) || address.to_ipv4_mapped().is_some();
     let digits = written.iter().any(u8::is_ascii_digit);
     (used && digits && !address.is_loopback()).then_some((Claim::form(Kind::Ipv6, 75), length))
 }

@@ -34,7 +34,8 @@ impl Offsets {
     pub fn source(&self, range: Range<usize>) -> Range<usize> {
         let (begin, next) = self.unit(range.start);
         let same = |begin: (u32, u32), next: (u32, u32)| next.0 - begin.0 == next.1 - begin.1;
-        let start = if same(begin, next) { begin.1 as usize + range.start - begin.0 as usize } else { begin.1 as usize };
+        let start =
+            if same(begin, next) { begin.1 as usize + range.start - begin.0 as usize } else { begin.1 as usize };
         let (begin, next) = self.unit(range.end - 1);
         let end = if same(begin, next) { begin.1 as usize + range.end - begin.0 as usize } else { next.1 as usize };
         start..end

@@ -167,7 +167,8 @@ impl Own {
             let whole = match piece {
                 Piece::Whole(edits) => vec![(hit.start(), hit.end(), *edits)],
                 Piece::First => {
-                    let (rest, text) = (wanted.get(seam..).unwrap_or_default(), letters.get(hit.end()..).unwrap_or_default());
+                    let (rest, text) =
+                        (wanted.get(seam..).unwrap_or_default(), letters.get(hit.end()..).unwrap_or_default());
                     let ends = within_one(rest, text).into_iter().flatten();
                     ends.map(|(length, edits)| (hit.start(), hit.end() + length, edits)).collect()
                 }
@@ -180,7 +181,8 @@ impl Own {
                     ends.map(|(length, edits)| (hit.start() - length, hit.end(), edits)).collect()
                 }
             };
-            let word = whole.into_iter().find_map(|(start, end, edits)| Some((as_words(bytes, &places, start, end)?, edits)));
+            let word =
+                whole.into_iter().find_map(|(start, end, edits)| Some((as_words(bytes, &places, start, end)?, edits)));
             if let Some((range, edits)) = word {
                 let score = if edits == 0 { 98 } else { 80 };
                 found.push(OwnFound { kind: *kind, range, score, evidence: Evidence::Own { edits } });

@@ -91,7 +91,12 @@ pub(crate) fn claims(number: &Number, into: &mut Vec<Claim>) {
             [3..=5, ..] if groups.len() <= 4 => claim(45),
             _ => claim(30),
         }
-    } else if groups == [3, 3, 3] || groups == [3, 2, 2, 2] || groups == [2, 2, 2, 2] || groups == [5, 5] || groups == [4, 4] {
+    } else if groups == [3, 3, 3]
+        || groups == [3, 2, 2, 2]
+        || groups == [2, 2, 2, 2]
+        || groups == [5, 5]
+        || groups == [4, 4]
+    {
         claim(20);
     } else if number.bare() && (DIGITS_MIN..=DIGITS_MAX).contains(&digits.len()) {
         claim(15);

@@ -15,7 +15,7 @@ const STREET_WORDS_MAX: usize = 5;
 /// First letters of months, with their numbers; marks are folded away before.
 #[rustfmt::skip]
 const MONTHS: &[(&[u8], u32)] = &[
-    (b"jan", 1), (b"gen", 1), (b"ene", 1), (b"feb", 2), (b"fev", 2), (b"mar", 3), (b"maa", 3), (b"apr", 4), (b"avr", 4),
+    (b"jan", 1), (b"gen", 1), (b"ene", 1), (b"feb", 2), (b"fev", 2), (b"mar", 3), (b"maa", 3), (b"mae", 3), (b"apr", 4), (b"avr", 4),
     (b"abr", 4), (b"may", 5), (b"mai", 5), (b"mei", 5), (b"mag", 5), (b"jun", 6), (b"juin", 6), (b"giu", 6), (b"juil", 7),
     (b"jul", 7), (b"lug", 7), (b"aug", 8), (b"aou", 8), (b"ago", 8), (b"sep", 9), (b"set", 9), (b"oct", 10), (b"okt", 10),
     (b"ott", 10), (b"nov", 11), (b"dec", 12), (b"dez", 12), (b"dic", 12),
@@ -53,7 +53,8 @@ pub(crate) fn birth(bytes: &[u8], at: usize) -> Option<(Claim, Range<usize>)> {
         }
         if length == 4 {
             let (day, more) = digits(rest.get(next + 1..)?, 2)?;
-            return (YEARS.contains(&first) && is_date(first, second, day)).then_some((claim, at..at + next + 1 + more));
+            return (YEARS.contains(&first) && is_date(first, second, day))
+                .then_some((claim, at..at + next + 1 + more));
         }
         let (year, end) = year_ends(next + 1)?;
         return (is_date(year, second, first) || is_date(year, first, second)).then_some((claim, at..at + end));
@@ -99,7 +100,8 @@ const AFTER: &[&[u8]] = &[
     b"place", b"pl", b"square", b"sq", b"terrace", b"crescent", b"highway", b"hwy", b"parkway", b"pkwy", b"circle", b"way", b"close",
 ];
 /// Before the name, after the number: 12 rue de la Paix.
-const BETWEEN: &[&[u8]] = &[b"rue", b"avenue", b"boulevard", b"place", b"chemin", b"allee", b"impasse", b"quai", b"route"];
+const BETWEEN: &[&[u8]] =
+    &[b"rue", b"avenue", b"boulevard", b"place", b"chemin", b"allee", b"impasse", b"quai", b"route"];
 /// Before the name, and the number after it all: Calle Mayor 5.
 #[rustfmt::skip]
 const BEFORE: &[&[u8]] = &[
@@ -143,8 +145,12 @@ pub(crate) fn street(bytes: &[u8], at: usize) -> Option<(Claim, Range<usize>)> {
     for (count, word) in name.rsplit(|byte| *byte == b' ').enumerate().take(STREET_WORDS_MAX) {
         start = start.saturating_sub(word.len() + usize::from(count > 0));
         let lower = word.to_ascii_lowercase();
-        let names = count > 0 && one_of(BEFORE, word) && is_capital(word) && is_capital(name.rsplit(|byte| *byte == b' ').next()?);
-        let ends = count == 0 && word.len() > 5 && is_capital(word) && ENDING.iter().any(|ending| lower.ends_with(ending));
+        let names = count > 0
+            && one_of(BEFORE, word)
+            && is_capital(word)
+            && is_capital(name.rsplit(|byte| *byte == b' ').next()?);
+        let ends =
+            count == 0 && word.len() > 5 && is_capital(word) && ENDING.iter().any(|ending| lower.ends_with(ending));
         if names || ends {
             return Some((claim, at - (line.len() - start)..end));
         }
@@ -164,7 +170,8 @@ fn after_number(rest: &[u8]) -> Option<usize> {
     }
     let (mut length, mut names, mut french) = (comma.len(), 0, false);
     for (count, written) in words.enumerate().take(STREET_WORDS_MAX) {
-        let word_bytes = written.iter().take_while(|byte| byte.is_ascii_alphabetic() || **byte >= 0x80 || **byte == b'\'').count();
+        let word_bytes =
+            written.iter().take_while(|byte| byte.is_ascii_alphabetic() || **byte >= 0x80 || **byte == b'\'').count();
         let word = written.get(..word_bytes)?;
         length += 1 + word_bytes;
         if count == 0 && one_of(BETWEEN, word) && !is_capital(word) {
@@ -195,7 +202,16 @@ mod tests {
 
     #[test]
     fn dates_are_read_in_the_forms_that_people_write() {
-        for text in ["1985-03-12", "12.03.1985", "3/12/1985", "12 March 1985", "12th of March, 1985", "12. Maerz 1985", "March 12, 1985", "12 de marzo de 1985"] {
+        for text in [
+            "1985-03-12",
+            "12.03.1985",
+            "3/12/1985",
+            "12 March 1985",
+            "12th of March, 1985",
+            "12. Maerz 1985",
+            "March 12, 1985",
+            "12 de marzo de 1985",
+        ] {
             assert_eq!(at_first_digit(text, birth), Some(text));
         }
         for text in ["1985-02-30", "31.04.1985", "12 Marble 198", "12/1985", "1.2.3", "12 March", "2.10.19855"] {
@@ -205,10 +221,27 @@ mod tests {
 
     #[test]
     fn streets_are_known_by_their_words() {
-        for text in ["10 Downing Street", "1600 Pennsylvania Ave", "221b Baker Street", "12 rue de la Paix", "Hauptstraße 12", "Calle Mayor 5", "Via Giuseppe Verdi 7a"] {
+        for text in [
+            "10 Downing Street",
+            "1600 Pennsylvania Ave",
+            "221b Baker Street",
+            "12 rue de la Paix",
+            "Hauptstraße 12",
+            "Calle Mayor 5",
+            "Via Giuseppe Verdi 7a",
+        ] {
             assert_eq!(at_first_digit(&format!("to {text}, x"), street), Some(text));
         }
-        for text in ["10 street", "3 way handshake", "5 Ways", "Version 12", "via 5", "10 people on Main Street", "weg 3", "we go via Rome 3"] {
+        for text in [
+            "10 street",
+            "3 way handshake",
+            "5 Ways",
+            "Version 12",
+            "via 5",
+            "10 people on Main Street",
+            "weg 3",
+            "we go via Rome 3",
+        ] {
             assert_eq!(at_first_digit(text, street), None, "{text}");
         }
     }

@@ -37,7 +37,22 @@ const CLASS: [u8; 256] = {
             b'0'..=b'9' => DIGIT,
             b'@' => AT,
             b':' | b'=' => COLON,
-            0..=b' ' | 0x7F | b'"' | b'\'' | b'`' | b'<' | b'>' | b'(' | b')' | b'[' | b']' | b'{' | b'}' | b',' | b';' | b'|' => BREAK,
+            0..=b' '
+            | 0x7F
+            | b'"'
+            | b'\''
+            | b'`'
+            | b'<'
+            | b'>'
+            | b'('
+            | b')'
+            | b'['
+            | b']'
+            | b'{'
+            | b'}'
+            | b','
+            | b';'
+            | b'|' => BREAK,
             0x80.. => HIGH,
             _ => SIGN,
         };
@@ -81,7 +96,16 @@ pub(crate) struct Scan<'a> {
 
 impl<'a> Scan<'a> {
     pub fn new(bytes: &'a [u8], context: &'a Context) -> Self {
-        Self { bytes, context, found: Vec::new(), tokens: Vec::new(), numbered: 0, taken: 0, token_end: 0, claims: Vec::new() }
+        Self {
+            bytes,
+            context,
+            found: Vec::new(),
+            tokens: Vec::new(),
+            numbered: 0,
+            taken: 0,
+            token_end: 0,
+            claims: Vec::new(),
+        }
     }
 
     pub fn run(mut self) -> Self {
@@ -129,9 +153,12 @@ impl<'a> Scan<'a> {
 
     fn stretch(&mut self, start: usize, end: usize, flags: u8) {
         let length = end - start;
-        if flags & (DIGIT | AT | COLON) == 0 && length <= WORD_CHARS_MAX && flags & (UPPER | LOWER) != 0 {
-            if flags == UPPER && matches!(length, 8 | 11) {
-                self.bic(start, end);
+        if flags & SIGN != 0 && self.private_key(start, end) {
+            return;
+        }
+        if flags & (DIGIT | AT | COLON) == 0 && length <= WORD_CHARS_MAX {
+            if flags == UPPER {
+                self.capitals(start, end);
             }
             if self.assigns(end) {
                 self.assigned(start, end);
@@ -146,15 +173,6 @@ impl<'a> Scan<'a> {
                 if let Some((claim, range)) = secret::in_url(self.bytes, start + at) {
                     self.report(claim, range);
                 }
-            }
-        }
-        if self.bytes.get(start..end).is_some_and(|stretch| stretch.ends_with(b"-----BEGIN")) {
-            let begin = end - 10;
-            if let Some((claim, range)) = keys::pem(self.from(begin)) {
-                self.taken = begin + range.end;
-                self.token_end = self.taken;
-                self.found.push(Local { claim, range: begin..self.taken });
-                return;
             }
         }
         if flags & COLON != 0 {
@@ -212,16 +230,9 @@ impl<'a> Scan<'a> {
                     (self.taken, self.numbered) = (start + length, start + length);
                 }
             }
-            if flags == UPPER | DIGIT && matches!(word.len(), 8 | 11) {
-                self.bic(start, end);
-            }
-        } else if flags == UPPER {
-            if let (2, Some(length)) = (word.len(), letters::british_in_groups(rest)) {
-                self.report(Claim::form(Kind::UkNino, 65), start..start + length);
-            }
-            if matches!(word.len(), 8 | 11) {
-                self.bic(start, end);
-            }
+        }
+        if flags & !(UPPER | DIGIT) == 0 {
+            self.capitals(start, end);
         }
         if matches!(self.at(end), Some(b':' | b'-')) && word.len() <= 4 && word.iter().all(u8::is_ascii_hexdigit) {
             self.colons(start);
@@ -237,10 +248,35 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn bic(&mut self, start: usize, end: usize) {
-        if let Some(claim) = bank::bic(self.bytes.get(start..end).unwrap_or_default()) {
-            self.report(claim, start..end);
+    /// A word without small letters.
+    fn capitals(&mut self, start: usize, end: usize) {
+        match end - start {
+            2 => {
+                if let Some(length) = letters::british_in_groups(self.from(start)) {
+                    self.report(Claim::form(Kind::UkNino, 65), start..start + length);
+                    self.numbered = start + length;
+                }
+            }
+            8 | 11 => {
+                if let Some(claim) = bank::bic(self.bytes.get(start..end).unwrap_or_default()) {
+                    self.report(claim, start..end);
+                }
+            }
+            _ => {}
         }
+    }
+
+    fn private_key(&mut self, start: usize, end: usize) -> bool {
+        const BEGINS: &[u8] = b"-----BEGIN";
+        let Some(begin) = end.checked_sub(BEGINS.len()).filter(|begin| *begin >= start.max(self.taken)) else {
+            return false;
+        };
+        let key = self.from(begin).starts_with(BEGINS).then(|| keys::pem(self.from(begin))).flatten();
+        let Some((claim, range)) = key else { return false };
+        self.taken = begin + range.end;
+        (self.token_end, self.numbered) = (self.taken, self.taken);
+        self.found.push(Local { claim, range: begin..self.taken });
+        true
     }
 
     /// IPv6 and MAC, at the first group; `::` may stand before it.
@@ -386,7 +422,8 @@ impl<'a> Scan<'a> {
             let this = if stands.len() == 1 { Between::One(last_between) } else { Between::Several };
             between = if between == Between::Nothing || between == this { this } else { Between::Several };
         }
-        let plus = self.before(first.start) == Some(&b'+') || self.bytes.get(..first.start).is_some_and(|head| head.ends_with(b"+("));
+        let plus = self.before(first.start) == Some(&b'+')
+            || self.bytes.get(..first.start).is_some_and(|head| head.ends_with(b"+("));
         let bracketed = self.before(first.start) == Some(&b'(') && self.at(first.end) == Some(&b')');
         let one = as_one.map(|count| [count]);
         let number = Number {
@@ -452,7 +489,8 @@ impl<'a> Scan<'a> {
         let value = token.get(..token.len() - padding).unwrap_or_default();
         let cut = value.iter().rposition(|byte| *byte == b'=').map_or(0, |at| at + 1);
         let value = value.get(cut..).unwrap_or_default();
-        let claim = if value.iter().all(u8::is_ascii_hexdigit) { secret::hexadecimal(value) } else { secret::random(value) };
+        let claim =
+            if value.iter().all(u8::is_ascii_hexdigit) { secret::hexadecimal(value) } else { secret::random(value) };
         if let Some(claim) = claim
             && !token.starts_with(b"sha")
         {
@@ -463,6 +501,8 @@ impl<'a> Scan<'a> {
 
 /// Names of things, drawn at random and not secret.
 fn is_uuid(stretch: &[u8]) -> bool {
-    let fits = |(at, byte): (usize, &u8)| if matches!(at, 8 | 13 | 18 | 23) { *byte == b'-' } else { byte.is_ascii_hexdigit() };
+    let fits = |(at, byte): (usize, &u8)| {
+        if matches!(at, 8 | 13 | 18 | 23) { *byte == b'-' } else { byte.is_ascii_hexdigit() }
+    };
     stretch.len() == 36 && stretch.iter().enumerate().all(fits)
 }

@@ -39,13 +39,17 @@ fn changes(token: &[u8]) -> usize {
 
 /// A token of base64 characters, not hexadecimal.
 pub(crate) fn random(token: &[u8]) -> Option<Claim> {
-    if !(RANDOM_CHARS_MIN..=RANDOM_CHARS_MAX).contains(&token.len()) || classes(token) < 3 {
+    if !(RANDOM_CHARS_MIN..=RANDOM_CHARS_MAX).contains(&token.len()) || classes(token) < 2 {
         return None;
     }
     let digits = token.iter().filter(|byte| byte.is_ascii_digit()).count();
-    let odd = token.iter().filter(|byte| matches!(byte, b'-' | b'_' | b'/')).count();
-    let mixed = changes(token) * 100 / token.len() >= 40 && digits >= 2 && odd * 8 <= token.len();
-    (mixed && bits(token) >= BITS_ALONE).then_some(Claim { kind: Kind::Secret, score: 55, evidence: Evidence::Entropy })
+    let signs = token.iter().filter(|byte| matches!(byte, b'-' | b'_' | b'/')).count();
+    let changes = changes(token) * 100 / token.len();
+    let (bits, few_signs) = (bits(token), signs * 8 <= token.len());
+    let alone = classes(token) == 3 && changes >= 40 && digits >= 2 && few_signs && bits >= BITS_ALONE;
+    let beside = changes >= 30 && few_signs && bits >= BITS_BESIDE;
+    let claim = |score| Claim { kind: Kind::Secret, score, evidence: Evidence::Entropy };
+    alone.then(|| claim(55)).or_else(|| beside.then(|| claim(20)))
 }
 
 /// Hexadecimal of 32 digits and more: a digest, unless a word beside it says that it is a key.
@@ -56,12 +60,27 @@ pub(crate) fn hexadecimal(token: &[u8]) -> Option<Claim> {
 
 /// Words that, as the end of a name, call what is assigned to it secret.
 const NAMES: &[&[u8]] = &[
-    b"password", b"passwd", b"passphrase", b"pwd", b"secret", b"token", b"apikey", b"api_key", b"api-key", b"accesskey",
-    b"access_key", b"secretkey", b"secret_key", b"private_key", b"auth_token", b"client_secret",
+    b"password",
+    b"passwd",
+    b"passphrase",
+    b"pwd",
+    b"secret",
+    b"token",
+    b"apikey",
+    b"api_key",
+    b"api-key",
+    b"accesskey",
+    b"access_key",
+    b"secretkey",
+    b"secret_key",
+    b"private_key",
+    b"auth_token",
+    b"client_secret",
 ];
 
 /// What stands for a value that comes from elsewhere.
-const PLACEHOLDERS: &[&[u8]] = &[b"none", b"null", b"true", b"false", b"changeme", b"password", b"example", b"redacted", b"undefined"];
+const PLACEHOLDERS: &[&[u8]] =
+    &[b"none", b"null", b"true", b"false", b"changeme", b"password", b"example", b"redacted", b"undefined"];
 
 /// The longest value taken; a pass phrase has blanks, and is cut there.
 const VALUE_BYTES_MAX: usize = 128;
@@ -76,7 +95,8 @@ pub(crate) fn assigned(bytes: &[u8], start: usize, end: usize) -> Option<(Claim,
     NAMES.iter().find(named)?;
     let mut at = end;
     let skip = |at: &mut usize, which: &[u8], most: usize| {
-        let count = bytes.get(*at..).unwrap_or_default().iter().take(most).take_while(|byte| which.contains(byte)).count();
+        let count =
+            bytes.get(*at..).unwrap_or_default().iter().take(most).take_while(|byte| which.contains(byte)).count();
         *at += count;
         count
     };
@@ -88,10 +108,15 @@ pub(crate) fn assigned(bytes: &[u8], start: usize, end: usize) -> Option<(Claim,
     let quoted = skip(&mut at, b"\"'`", 1) == 1;
     let ends: &[u8] = if quoted { b"\"'`\r\n" } else { b" \t\r\n\"'`,;&<>)]}" };
     let value = bytes.get(at..)?;
-    let length = value.iter().take(VALUE_BYTES_MAX).position(|byte| ends.contains(byte)).unwrap_or(value.len().min(VALUE_BYTES_MAX));
+    let length = value
+        .iter()
+        .take(VALUE_BYTES_MAX)
+        .position(|byte| ends.contains(byte))
+        .unwrap_or(value.len().min(VALUE_BYTES_MAX));
     let value = value.get(..length)?;
     let plain = |known: &&&[u8]| known.eq_ignore_ascii_case(&value);
-    let stands_for = PLACEHOLDERS.iter().any(|known| plain(&known)) || value.iter().any(|byte| b"(${<[*".contains(byte));
+    let stands_for =
+        PLACEHOLDERS.iter().any(|known| plain(&known)) || value.iter().any(|byte| b"(${<[*".contains(byte));
     let digits = value.iter().any(u8::is_ascii_digit);
     let letters = value.iter().any(u8::is_ascii_alphabetic);
     let signs = value.iter().any(u8::is_ascii_punctuation);

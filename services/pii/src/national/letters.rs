@@ -54,7 +54,10 @@ pub(crate) fn claim(word: &[u8]) -> Option<Claim> {
         9 if has_form(word, b"9999999AA") => (Kind::IePps, 60, irish(word)),
         9 if has_form(word, b"AA999999A") => return british(word).then_some(Claim::form(Kind::UkNino, 55)),
         10 if has_form(word, b"AAAAA9999A") => {
-            return word.get(3).is_some_and(|holder| b"ABCFGHJLPT".contains(holder)).then_some(Claim::form(Kind::InPan, 55));
+            return word
+                .get(3)
+                .is_some_and(|holder| b"ABCFGHJLPT".contains(holder))
+                .then_some(Claim::form(Kind::InPan, 55));
         }
         15 if word.get(5) == Some(&b'2') => (Kind::FrNir, 90, corsican(word)),
         16 => (Kind::ItCodiceFiscale, 95, italian(word)),
@@ -133,7 +136,8 @@ fn corsican(word: &[u8]) -> Option<bool> {
 
 /// In seven places a digit may stand as a letter, where two people would have the same code.
 fn italian(word: &[u8]) -> Option<bool> {
-    const ODD: [u32; 26] = [1, 0, 5, 7, 9, 13, 15, 17, 19, 21, 2, 4, 18, 20, 11, 3, 6, 8, 12, 14, 16, 10, 22, 25, 24, 23];
+    const ODD: [u32; 26] =
+        [1, 0, 5, 7, 9, 13, 15, 17, 19, 21, 2, 4, 18, 20, 11, 3, 6, 8, 12, 14, 16, 10, 22, 25, 24, 23];
     const STANDS_FOR: &[u8] = b"LMNPQRSTUV";
     for (at, byte) in word.iter().enumerate() {
         let fits = match at {
@@ -182,7 +186,8 @@ fn mexican(word: &[u8]) -> Option<bool> {
 
 /// The check digit of a Chilean number: 0–9 or K.
 pub(crate) fn chilean_check(body: &[u8]) -> Option<u8> {
-    let sum: u32 = body.iter().rev().zip([2, 3, 4, 5, 6, 7].iter().cycle()).map(|(&digit, by)| u32::from(digit) * by).sum();
+    let sum: u32 =
+        body.iter().rev().zip([2, 3, 4, 5, 6, 7].iter().cycle()).map(|(&digit, by)| u32::from(digit) * by).sum();
     match 11 - sum % 11 {
         11 => Some(b'0'),
         10 => Some(b'K'),
