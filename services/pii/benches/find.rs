@@ -71,6 +71,8 @@ fn hostile() -> Vec<(&'static str, String)> {
         ("%25%25…", of("%25")),
         ("-----BEGIN …", of("-----BEGIN PRIVATE KEY-----\n")),
         ("eyJ.eyJ.…", of("eyJhbGciOiJIUzI1NiJ9.")),
+        ("eyJa-eyJa-…", of("eyJa-")),
+        ("ya29.ya29.…", of("ya29.")),
         ("wide digits", of("４")),
         ("base64 of base64", of(&ENCODINGS[2](&ENCODINGS[2]("me@example.org ")))),
         ("password=password=…", of("password=")),
@@ -174,7 +176,15 @@ fn independent(python: &Path) {
     }
 }
 
+/// The most memory that this process had, in megabytes.
+fn peak() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.split_whitespace().next().unwrap().parse::<f64>().unwrap() / 1e3
+}
+
 fn main() {
+    let before = peak();
     println!("{:<28} {:>8}   findings of a megabyte", "ours", "MB/s");
     let mut ours = Vec::new();
     for (name, text) in texts() {
@@ -187,6 +197,11 @@ fn main() {
         let (twice, _) = self::speed(detectors(), &text.repeat(2));
         println!("{name:<28} {speed:>8.1}   hostile; twice as long {twice:.1} MB/s");
     }
+    println!(
+        "{:<28} {:>8.1}   MB more at the peak than at the beginning; the longest text has 2 MB",
+        "memory",
+        peak() - before
+    );
     let mut own = OwnIdentifiers::default();
     for at in 0..32 {
         own.name(&format!("Jane {at} Doe")).unwrap().address(&format!("{at} Some Long Street, Sometown")).unwrap();

@@ -83,11 +83,11 @@ const OTHERS: &[&str] = &[
     "sku",
 ];
 
-/// What stands beside a candidate.
+/// What stands beside a candidate: how many bytes away.
 pub(crate) struct Beside {
     /// A bit by kind that a word names.
-    named: u128,
-    other: bool,
+    named: Vec<(u128, usize)>,
+    other: usize,
 }
 
 pub(crate) struct Context {
@@ -106,10 +106,11 @@ impl Context {
 
     /// Reads no more than its window, however long the text is.
     pub fn beside(&self, bytes: &[u8], start: usize, end: usize) -> Beside {
-        let mut beside = Beside { named: 0, other: false };
+        let mut beside = Beside { named: Vec::new(), other: usize::MAX };
         let windows = [(start.saturating_sub(BEFORE_BYTES), start), (end, bytes.len().min(end + AFTER_BYTES))];
         for (from, to) in windows {
             let Some(window) = bytes.get(from..to) else { continue };
+            let away = |word: &aho_corasick::Match| if to == start { window.len() - word.end() } else { word.start() };
             for found in self.words.find_overlapping_iter(window) {
                 let before = found.start().checked_sub(1).and_then(|at| window.get(at)).copied();
                 let after = window.get(found.end()).copied();
@@ -123,8 +124,11 @@ impl Context {
                 };
                 if ends && !before.is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'[') {
                     match WORDS.get(found.pattern().as_usize()) {
-                        Some((_, kinds)) => beside.named |= kinds.iter().fold(0, |mask, kind| mask | bit(*kind)),
-                        None => beside.other = true,
+                        Some((_, kinds)) => {
+                            let mask = kinds.iter().fold(0, |mask, kind| mask | bit(*kind));
+                            beside.named.push((mask, away(&found)));
+                        }
+                        None => beside.other = beside.other.min(away(&found)),
                     }
                 }
             }
@@ -134,15 +138,20 @@ impl Context {
 }
 
 impl Beside {
+    /// Whether a word names the kind, and none for another kind of number is nearer.
+    pub fn names(&self, kind: Kind) -> bool {
+        self.named.iter().any(|(mask, away)| mask & bit(kind) != 0 && *away <= self.other)
+    }
+
     /// What is left of a claim, if it is to be reported.
     pub fn judge(&self, claim: Claim) -> Option<Claim> {
         let mut claim = claim;
-        if self.named & bit(claim.kind) != 0 {
+        if self.names(claim.kind) {
             if claim.evidence == Evidence::Form && claim.score < SCORE_MIN {
                 claim.evidence = Evidence::Context;
             }
             claim.score = (claim.score + RAISE).min(100);
-        } else if self.other && claim.score <= LOWERED_MAX {
+        } else if self.other != usize::MAX && claim.score <= LOWERED_MAX {
             claim.score = claim.score.saturating_sub(LOWER);
         }
         (claim.score >= SCORE_MIN).then_some(claim)

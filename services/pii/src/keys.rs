@@ -166,23 +166,27 @@ struct Header {
     _alg: String,
 }
 
+fn run(bytes: &[u8], most: usize) -> usize {
+    bytes.iter().take(most).take_while(|byte| Of::Url.has(**byte)).count()
+}
+
+/// How far a header that begins here may go.
+pub(crate) fn jwt_header_chars(bytes: &[u8]) -> usize {
+    run(bytes, HEADER_CHARS_MAX)
+}
+
 /// A JSON web token at the beginning of `bytes`: two or three parts, of which the first is a header.
 pub(crate) fn jwt(bytes: &[u8]) -> Option<(Claim, usize)> {
-    let of = Of::Url;
-    let part = |from: usize, most: usize| {
-        let rest = bytes.get(from..)?;
-        Some(rest.iter().take(most).take_while(|byte| of.has(**byte)).count())
-    };
-    let header = part(0, HEADER_CHARS_MAX)?;
-    if !bytes.starts_with(b"eyJ") || bytes.get(header) != Some(&b'.') {
+    let header = jwt_header_chars(bytes);
+    if bytes.get(header) != Some(&b'.') {
         return None;
     }
-    let payload = part(header + 1, JWT_CHARS_MAX)?;
+    let payload = run(bytes.get(header + 1..)?, JWT_CHARS_MAX);
     let signed = header + 1 + payload;
     let (decoded, _) = base64(bytes.get(..header)?)?;
     serde_json::from_slice::<Header>(&decoded).ok()?;
-    let end = if bytes.get(signed) == Some(&b'.') { signed + 1 + part(signed + 1, JWT_CHARS_MAX)? } else { signed };
-    (payload > 2 && end > signed).then_some((Claim::form(Kind::Jwt, 95), end))
+    let signature = bytes.get(signed..)?.strip_prefix(b".").map_or(0, |rest| 1 + run(rest, JWT_CHARS_MAX));
+    (payload > 2).then_some((Claim::form(Kind::Jwt, 95), signed + signature))
 }
 
 /// What a private key of RSA with 16,384 bits has, and as much again.

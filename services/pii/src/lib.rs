@@ -32,7 +32,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// A text is held with its decoded layers, some ten times its size. Who streams gives windows that overlap.
+/// A text is held with its decoded layers and where they come from: some twenty times its size at the worst. Who streams
+/// gives windows that overlap.
 pub const TEXT_BYTES_MAX: usize = 16 << 20;
 
 /// Encodings taken off one after the other: a value in JSON in base64, a percent sign in percent.
@@ -161,7 +162,8 @@ fn parts(token: &[u8]) -> Vec<Range<usize>> {
     let padding = token.iter().rev().take_while(|byte| **byte == b'=').count();
     let end = token.len() - padding;
     let begin = token.iter().take(end).rposition(|byte| *byte == b'=').map_or(0, |at| at + 1);
-    let mut parts = vec![begin..token.len()];
+    let mut parts = Vec::new();
+    parts.push(begin..token.len());
     let value = token.get(begin..end).unwrap_or_default();
     if value.contains(&b'/') {
         let mut at = begin;

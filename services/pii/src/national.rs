@@ -34,6 +34,7 @@ pub(crate) fn claims(number: &Number, into: &mut Vec<Claim>) {
         12 => into.extend(aadhaar(number)),
         13 => of_thirteen(number, into),
         15 => into.extend(nir(number)),
+        18 => into.extend(chinese(number)),
         _ => {}
     }
 }
@@ -122,10 +123,11 @@ fn of_eleven(number: &Number, into: &mut Vec<Claim>) {
     if cpf(digits) && number.groups == [3, 3, 3, 2] && number.last_between == b'-' {
         into.push(Claim::checksum(Kind::BrCpf, 90));
     }
-    into.extend(checked(Kind::PlPesel, pesel(digits), number, true, &[6, 5], b" -"));
     into.extend(checked(Kind::DeTaxId, tax_id(digits), number, true, &[2, 3, 3, 3], b" /"));
-    into.extend(checked(Kind::NoFodselsnummer, fodselsnummer(digits), number, true, &[6, 5], b" "));
     into.extend(checked(Kind::TrTckn, tckn(digits), number, true, &[3, 3, 3, 2], b" "));
+    // Of equals the last is taken: these have a date in them.
+    into.extend(checked(Kind::PlPesel, pesel(digits), number, true, &[6, 5], b" -"));
+    into.extend(checked(Kind::NoFodselsnummer, fodselsnummer(digits), number, true, &[6, 5], b" "));
     let nrn = belgian(digits);
     into.extend(checked(Kind::BeNrn, nrn, number, true, &[6, 3, 2], b" -"));
     if nrn && matches!(number.groups, [2, 2, 2, 3, 2]) {
@@ -221,6 +223,13 @@ fn of_thirteen(number: &Number, into: &mut Vec<Claim>) {
     if part(digits, 0, 3) == 756 && ean.is_multiple_of(10) {
         into.extend(checked(Kind::ChAhv, true, number, true, &[3, 4, 4, 2], b". "));
     }
+}
+
+/// The one in eleven that ends in X is in [`letters`].
+fn chinese(number: &Number) -> Option<Claim> {
+    let (check, body) = number.digits.split_last()?;
+    let right = number.bare() && letters::chinese(body, b'0' + check)?;
+    right.then_some(Claim::checksum(Kind::CnRic, 90))
 }
 
 /// Corsica's letters are in [`letters`].

@@ -33,8 +33,9 @@ pub enum IdentifierError {
 /// What a person wants to keep in: names, addresses, employers. Not `Debug`: it would be printed.
 #[derive(Default)]
 pub struct OwnIdentifiers {
-    /// Kind, and letters and digits alone.
+    /// Kind, and letters and digits alone, as each case writes them: where scripts look alike, cases do not.
     listed: Vec<(Kind, Vec<u8>)>,
+    count: usize,
 }
 
 impl OwnIdentifiers {
@@ -74,16 +75,23 @@ impl OwnIdentifiers {
         if value.len() > IDENTIFIER_BYTES_MAX {
             return Err(IdentifierError::TooLong(value.len()));
         }
-        if self.listed.len() == IDENTIFIERS_MAX {
+        if self.count == IDENTIFIERS_MAX {
             return Err(IdentifierError::TooMany);
         }
-        let folded = crate::fold::fold(value.as_bytes());
-        let (letters, _) = squeeze(folded.as_ref().map_or(value.as_bytes(), |(folded, _)| folded));
-        let count = String::from_utf8_lossy(&letters).chars().count();
-        if count < LETTERS_MIN {
-            return Err(IdentifierError::TooShort(count));
+        let mut written: Vec<Vec<u8>> = Vec::new();
+        for value in [value.to_owned(), value.to_lowercase(), value.to_uppercase()] {
+            let folded = crate::fold::fold(value.as_bytes());
+            let (letters, _) = squeeze(folded.as_ref().map_or(value.as_bytes(), |(folded, _)| folded));
+            let count = String::from_utf8_lossy(&letters).chars().count();
+            if count < LETTERS_MIN {
+                return Err(IdentifierError::TooShort(count));
+            }
+            if !written.contains(&letters) {
+                written.push(letters);
+            }
         }
-        self.listed.push((kind, letters));
+        self.listed.extend(written.into_iter().map(|letters| (kind, letters)));
+        self.count += 1;
         Ok(self)
     }
 }

@@ -176,9 +176,9 @@ fn after_number(rest: &[u8]) -> Option<usize> {
         length += 1 + word_bytes;
         if count == 0 && one_of(BETWEEN, word) && !is_capital(word) {
             french = true;
-        } else if french && is_capital(word.rsplit(|byte| *byte == b'\'').next()?) {
-            return Some(length);
-        } else if names > 0 && is_capital(word) && one_of(AFTER, word) {
+        } else if french && is_capital(word.rsplit(|byte| *byte == b'\'').next()?)
+            || names > 0 && is_capital(word) && one_of(AFTER, word)
+        {
             return Some(length);
         } else if is_capital(word) && word_bytes > 1 {
             names += 1;

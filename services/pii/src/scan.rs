@@ -76,6 +76,9 @@ fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'=')
 }
 
+/// Groups held at once. The last of a full row are read again with the next ones.
+const ROW_GROUPS_MAX: usize = 1024;
+
 /// Lines of MIME and PEM; shorter lines are no part of a longer token.
 const TOKEN_LINE_CHARS_MIN: usize = 60;
 
@@ -91,6 +94,8 @@ pub(crate) struct Scan<'a> {
     taken: usize,
     /// Likewise for tokens, which go over line ends.
     token_end: usize,
+    /// Likewise for JSON web tokens: of a run of their characters, the first that may be one is tried.
+    jwt_end: usize,
     claims: Vec<Claim>,
 }
 
@@ -104,6 +109,7 @@ impl<'a> Scan<'a> {
             numbered: 0,
             taken: 0,
             token_end: 0,
+            jwt_end: 0,
             claims: Vec::new(),
         }
     }
@@ -239,7 +245,7 @@ impl<'a> Scan<'a> {
         }
         // The shortest key has twenty characters.
         if stretch - start >= 20 {
-            let key = keys::key(rest).or_else(|| keys::jwt(rest)).or_else(|| keys::slack_hook(rest));
+            let key = keys::key(rest).or_else(|| self.jwt(start)).or_else(|| keys::slack_hook(rest));
             if let Some((claim, length)) = key {
                 self.taken = start + length;
                 self.token_end = self.token_end.max(self.taken);
@@ -277,6 +283,14 @@ impl<'a> Scan<'a> {
         (self.token_end, self.numbered) = (self.taken, self.taken);
         self.found.push(Local { claim, range: begin..self.taken });
         true
+    }
+
+    fn jwt(&mut self, start: usize) -> Option<(Claim, usize)> {
+        if start < self.jwt_end || !self.from(start).starts_with(b"eyJ") {
+            return None;
+        }
+        self.jwt_end = start + keys::jwt_header_chars(self.from(start));
+        keys::jwt(self.from(start))
     }
 
     /// IPv6 and MAC, at the first group; `::` may stand before it.
@@ -352,12 +366,14 @@ impl<'a> Scan<'a> {
             groups.push(at..end);
             let between = self.from(end).iter().take(3).take_while(|byte| b" -./()+".contains(byte)).count();
             at = end + between;
-            if between == 0 || !self.at(at).is_some_and(u8::is_ascii_digit) {
+            if between == 0 || !self.at(at).is_some_and(u8::is_ascii_digit) || groups.len() == ROW_GROUPS_MAX {
                 break;
             }
         }
         let Some(last) = groups.last() else { return };
-        self.numbered = last.end;
+        let full = groups.len() == ROW_GROUPS_MAX;
+        let again = groups.len().checked_sub(DIGITS_MAX).filter(|_| full).and_then(|at| groups.get(at));
+        self.numbered = again.map_or(last.end, |again| again.start);
         let mut first = 0;
         while first < groups.len() {
             let spelled = self.spelled(&groups, first);
@@ -441,8 +457,8 @@ impl<'a> Scan<'a> {
             None
         } else {
             let beside = self.context.beside(self.bytes, start, last.end);
-            // Of two as sure, what has a checksum.
-            let sure = |claim: &Claim| (claim.score, claim.evidence == Evidence::Checksum);
+            // What is named first; of two as sure, what has a checksum.
+            let sure = |claim: &Claim| (beside.names(claim.kind), claim.score, claim.evidence == Evidence::Checksum);
             claims.iter().filter_map(|claim| beside.judge(*claim)).max_by_key(sure)
         };
         self.claims = claims;

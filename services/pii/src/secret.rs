@@ -114,9 +114,8 @@ pub(crate) fn assigned(bytes: &[u8], start: usize, end: usize) -> Option<(Claim,
         .position(|byte| ends.contains(byte))
         .unwrap_or(value.len().min(VALUE_BYTES_MAX));
     let value = value.get(..length)?;
-    let plain = |known: &&&[u8]| known.eq_ignore_ascii_case(&value);
-    let stands_for =
-        PLACEHOLDERS.iter().any(|known| plain(&known)) || value.iter().any(|byte| b"(${<[*".contains(byte));
+    let plain = PLACEHOLDERS.iter().any(|known| known.eq_ignore_ascii_case(value));
+    let stands_for = plain || value.iter().any(|byte| b"(${<[*".contains(byte));
     let digits = value.iter().any(u8::is_ascii_digit);
     let letters = value.iter().any(u8::is_ascii_alphabetic);
     let signs = value.iter().any(u8::is_ascii_punctuation);

@@ -1,4 +1,5 @@
 //! What its owner listed, as people and those who hide it write it.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 use secai_pii::{Detectors, Evidence, IDENTIFIER_BYTES_MAX, IDENTIFIERS_MAX, IdentifierError, Kind, OwnIdentifiers};
 

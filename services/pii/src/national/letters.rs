@@ -61,7 +61,9 @@ pub(crate) fn claim(word: &[u8]) -> Option<Claim> {
         }
         15 if word.get(5) == Some(&b'2') => (Kind::FrNir, 90, corsican(word)),
         16 => (Kind::ItCodiceFiscale, 95, italian(word)),
-        18 if word.first().is_some_and(u8::is_ascii_digit) => (Kind::CnRic, 90, chinese(word)),
+        18 if word.first().is_some_and(u8::is_ascii_digit) => {
+            (Kind::CnRic, 90, chinese(&digits(word.get(..17)?)?, *word.get(17)?))
+        }
         18 => (Kind::MxCurp, 90, mexican(word)),
         _ => return None,
     };
@@ -91,10 +93,10 @@ fn singaporean(word: &[u8]) -> Option<bool> {
     Some(letters.get(if *first == b'M' { 10 - at } else { at }) == Some(last))
 }
 
-/// A second letter, W or A–I, counts nine times.
+/// A second letter A–I counts nine times; W, T and X marked spouses.
 fn irish(word: &[u8]) -> Option<bool> {
     let second = match word.get(8) {
-        None | Some(b'W') => 0,
+        None | Some(b'W' | b'T' | b'X') => 0,
         Some(letter @ b'A'..=b'I') => u32::from(letter - b'A') + 1,
         Some(_) => return None,
     };
@@ -161,12 +163,11 @@ fn italian(word: &[u8]) -> Option<bool> {
     Some(u32::from(check - b'A') == sum % 26)
 }
 
-fn chinese(word: &[u8]) -> Option<bool> {
-    let (body, check) = (digits(word.get(..17)?)?, word.get(17)?);
+pub(super) fn chinese(body: &[u8], check: u8) -> Option<bool> {
     let date = is_date(value(body.get(6..10)?), value(body.get(10..12)?), value(body.get(12..14)?));
-    let rest = weighted(&body, &[7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2]) % 11;
+    let rest = weighted(body, &[7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2]) % 11;
     let lived = matches!(value(body.get(6..10)?), 1850..=2199);
-    Some(date && lived && b"10X98765432".get(rest as usize) == Some(check))
+    Some(date && lived && b"10X98765432".get(rest as usize) == Some(&check))
 }
 
 fn mexican(word: &[u8]) -> Option<bool> {
