@@ -103,7 +103,8 @@ mod tests {
 
     #[test]
     fn published_examples_hold_and_one_changed_digit_never_does() {
-        let sums: [(&str, fn(&[u8]) -> bool); 4] = [
+        type Sum = fn(&[u8]) -> bool;
+        let sums: [(&str, Sum); 4] = [
             ("79927398713", luhn),
             ("2363", verhoeff),
             ("36574261809", mod11_10),

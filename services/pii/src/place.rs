@@ -196,7 +196,9 @@ fn after_number(rest: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    fn at_first_digit(text: &str, find: fn(&[u8], usize) -> Option<(Claim, Range<usize>)>) -> Option<&str> {
+    type Find = fn(&[u8], usize) -> Option<(Claim, Range<usize>)>;
+
+    fn at_first_digit(text: &str, find: Find) -> Option<&str> {
         find(text.as_bytes(), text.find(|c: char| c.is_ascii_digit())?).map(|(_, range)| &text[range])
     }
 
