@@ -54,10 +54,9 @@ pub(crate) fn claim(word: &[u8]) -> Option<Claim> {
         9 if has_form(word, b"9999999AA") => (Kind::IePps, 60, irish(word)),
         9 if has_form(word, b"AA999999A") => return british(word).then_some(Claim::form(Kind::UkNino, 55)),
         10 if has_form(word, b"AAAAA9999A") => {
-            return word
-                .get(3)
-                .is_some_and(|holder| b"ABCFGHJLPT".contains(holder))
-                .then_some(Claim::form(Kind::InPan, 55));
+            let holder = word.get(3).is_some_and(|holder| b"ABCFGHJLPT".contains(holder));
+            let given = word.get(5..9).is_some_and(|serial| serial != b"0000");
+            return (holder && given).then_some(Claim::form(Kind::InPan, 55));
         }
         15 if word.get(5) == Some(&b'2') => (Kind::FrNir, 90, corsican(word)),
         16 => (Kind::ItCodiceFiscale, 95, italian(word)),
