@@ -1,6 +1,6 @@
 //! Detectors of personal data and secrets, for what is about to leave the device.
 //!
-//! A text is folded ([`fold`]), passed over once ([`scan`]), and so is what its encodings hold ([`layers`]), two deep.
+//! A text is folded (`fold.rs`), passed over once (`scan.rs`), and so is what its encodings hold (`layers.rs`), two deep.
 //! Work and memory grow with the text and with nothing in it. What a finding rests on is said with it ([`Evidence`]):
 //! most of what people have carries no checksum.
 //!
