@@ -15,7 +15,7 @@ pub fn figures(here: &Surroundings) -> Result<(), String> {
     for peer in [
         "ostree --version | sed -n 's/^ *Version: /ostree /p'",
         "mkfs.ext4 -V 2>&1 | head -n 1",
-        "sfdisk --version",
+        "sgdisk --version",
         "qemu-system-x86_64 --version",
     ] {
         println!("{}", output(shell(peer, &[]))?.lines().next().unwrap_or_default().trim());
@@ -59,7 +59,7 @@ mcopy -i esp.fs "$deploy/usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed" ::EF
 truncate -s 512M boot.fs; mkfs.ext4 -q -F -L boot -d bootfs boot.fs
 truncate -s 3G root.fs; mkfs.ext4 -q -F -L root -d sys root.fs
 truncate -s 3700M hand.raw
-printf 'label: gpt\nfirst-lba: 2048\nstart=2048,size=131072,type=uefi\nsize=1048576\nsize=6291456\n' | sfdisk -q hand.raw
+sgdisk -n 1:2048:+64M -t 1:ef00 -n 2:0:+512M -n 3:0:+3G hand.raw >/dev/null
 dd if=esp.fs of=hand.raw bs=1M seek=1 conv=notrunc,sparse status=none
 dd if=boot.fs of=hand.raw bs=1M seek=65 conv=notrunc,sparse status=none
 dd if=root.fs of=hand.raw bs=1M seek=577 conv=notrunc,sparse status=none"#;
