@@ -288,6 +288,7 @@ fn keeps_what_a_person_changed_over_two_releases(disk: &Disk) -> String {
     console.answer("To have it so, type ", "yes");
     let said = console.end_command().ended(2);
     assert!(said.contains("nothing is erased"), "{said}");
+    assert_eq!(root(&mut console, "cd /sysroot/ostree/deploy/secai/deploy; grep -l ^ada: *.0/etc/passwd | wc -l"), "2");
     let word = root(&mut console, "cut -c1-6 /etc/machine-id");
     console.begin_command(RESET);
     console.answer(&format!("To have it so, type {word}:"), &word);
@@ -316,6 +317,11 @@ fn begins_again_when_everything_was_erased(disk: &Disk, tpm: &str, key: &str) {
     assert_eq!(console.run("getent passwd ada").code, 2);
     assert_eq!(root(&mut console, "cat /etc/issue.net; ls /etc/secai-own 2>&1 || :").lines().next(), Some("next"));
     root(&mut console, "! test -e /etc/secai-own && ! test -e /etc/secure-ai/begun && test -e /etc/fstab");
+    // The other deployment has an /etc of its own.
+    let deployments = "cd /sysroot/ostree/deploy/secai/deploy";
+    assert_eq!(root(&mut console, &format!("{deployments}; ls -d *.0/etc/passwd | wc -l")), "2");
+    root(&mut console, &format!("{deployments}; ! grep -l ada *.0/etc/passwd *.0/etc/shadow *.0/etc/group"));
+    root(&mut console, &format!("{deployments}; ! ls *.0/etc/secai-own *.0/etc/secure-ai/begun 2>/dev/null"));
     assert_ne!(root(&mut console, "secaictl audit key"), key, "another key, another chain");
     assert_eq!(opens(&mut console, PASSPHRASE), 2, "what opened it before opens nothing");
     assert_eq!(opens(&mut console, NEXT_PASSPHRASE), 0);

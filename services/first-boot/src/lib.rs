@@ -9,6 +9,7 @@
 pub mod accounts;
 pub mod config;
 pub mod decide;
+pub mod deployments;
 pub mod etc;
 pub mod mark;
 pub mod owner;

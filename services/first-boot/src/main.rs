@@ -3,6 +3,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use secai_daemon::report::{COULD_NOT, Hint, Priority, say, told};
+use secai_first_boot::deployments::SYSROOT;
 use secai_first_boot::owner::{self, OwnerError};
 use secai_first_boot::reset::{self, ResetError};
 use secai_first_boot::terminal::{Terminal, announce};
@@ -89,7 +90,7 @@ impl Verb {
         let etc = Path::new(ETC);
         let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
         match self {
-            Self::Var => match var::run(etc, Path::new(AS_SHIPPED), credentials.as_deref())? {
+            Self::Var => match var::run(etc, Path::new(AS_SHIPPED), Path::new(SYSROOT), credentials.as_deref())? {
                 Done::Ready => {}
                 // Until it is told to end with the machine: nothing may be mounted in between.
                 Done::Erased => loop {

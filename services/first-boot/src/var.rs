@@ -2,6 +2,7 @@
 
 use crate::config::{ConfigError, TPM, VarSaid, partition, passphrase};
 use crate::decide::{FINISHED, Found, Key, Step, UNFINISHED, Way, found, keys, step, way};
+use crate::deployments::{open_for_writing, restore_others};
 use crate::etc::{EtcError, restore};
 use crate::mark::Begun;
 use crate::terminal::{Ask, Echo, Terminal, TerminalError, announce};
@@ -114,7 +115,7 @@ pub enum Done {
 ///
 /// # Errors
 /// [`VarError`]; the next boot goes on.
-pub fn run(etc: &Path, as_shipped: &Path, credentials: Option<&Path>) -> Result<Done, VarError> {
+pub fn run(etc: &Path, as_shipped: &Path, sysroot: &Path, credentials: Option<&Path>) -> Result<Done, VarError> {
     let Some(uuid) = partition(&etc.join("fstab"))? else { return Ok(Done::Ready) };
     if is_mapped(NAME) {
         return Ok(Done::Ready);
@@ -129,6 +130,8 @@ pub fn run(etc: &Path, as_shipped: &Path, credentials: Option<&Path>) -> Result<
         Step::Erase => {
             announce(Priority::Warning, "erasing everything: the owner said so");
             device.erase(&found)?;
+            open_for_writing(sysroot)?;
+            restore_others(sysroot, etc)?;
             restore(etc, as_shipped)?;
             // From here on it is a first boot that was begun.
             Begun::Var.mark(etc)?;
@@ -432,9 +435,9 @@ mod tests {
     #[test]
     fn a_system_without_our_partition_needs_nothing() {
         let etc = tempfile::tempdir().unwrap();
-        assert_eq!(run(etc.path(), etc.path(), None).unwrap(), Done::Ready);
+        assert_eq!(run(etc.path(), etc.path(), etc.path(), None).unwrap(), Done::Ready);
         fs::write(etc.path().join("fstab"), "PARTUUID=1 /var ext4 x-systemd.makefs 0 2\n").unwrap();
-        assert_eq!(run(etc.path(), etc.path(), None).unwrap(), Done::Ready);
+        assert_eq!(run(etc.path(), etc.path(), etc.path(), None).unwrap(), Done::Ready);
     }
 
     #[test]
