@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use crate::composing::Composing;
 pub use crate::console::Said;
@@ -218,6 +219,34 @@ impl Machine {
         self.begin_root("systemctl poweroff");
         self.console.is_off();
         sent(&self.frames)
+    }
+}
+
+/// The end of the journal, as much as explains a failure.
+const JOURNAL: &str = "journalctl --boot --no-pager --lines=3000";
+/// Leaves whatever the person's shell is in the middle of.
+const INTERRUPT: &str = "\u{3}";
+
+impl Drop for Machine {
+    /// Of a test that fails the journal is kept, where the guest still answers.
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            return;
+        }
+        let to = self.frames.with_file_name("guest.journal");
+        // In a thread of its own: what panics there is no second panic here.
+        let said = thread::scope(|scope| {
+            scope
+                .spawn(|| {
+                    self.say(INTERRUPT);
+                    self.root(JOURNAL).text
+                })
+                .join()
+        });
+        match said {
+            Ok(journal) => drop(fs::write(to, journal)),
+            Err(_) => eprintln!("the guest gives no journal any more"),
+        }
     }
 }
 

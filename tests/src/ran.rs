@@ -101,8 +101,60 @@ impl Scratch {
     }
 }
 
+/// What a guest leaves to look at when its test fails: its console, its frames, its journal.
+const KEPT: [&str; 3] = ["log", "pcap", "journal"];
+
+impl Scratch {
+    /// Copies what explains a failure beside the folders of tests, where the next failure of this test replaces it.
+    fn keep(&self) {
+        let (Some(parent), Some(name)) = (self.0.parent(), self.0.file_name()) else { return };
+        let to = parent.join("kept").join(name);
+        let _ = std::fs::remove_dir_all(&to);
+        for entry in std::fs::read_dir(&self.0).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.extension().is_some_and(|it| KEPT.iter().any(|kept| it == *kept)) {
+                let _ = std::fs::create_dir_all(&to);
+                match std::fs::copy(&path, to.join(entry.file_name())) {
+                    Ok(_) => eprintln!("kept: {}", to.join(entry.file_name()).display()),
+                    Err(why) => eprintln!("not kept: {}: {why}", path.display()),
+                }
+            }
+        }
+    }
+}
+
 impl Drop for Scratch {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.keep();
+        }
         self.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_explains_a_failure_is_kept_and_nothing_else() {
+        let parent = tempfile::tempdir().unwrap();
+        let place = parent.path().to_str().unwrap();
+        let ends = |fails: bool| {
+            std::thread::scope(|scope| {
+                let test = scope.spawn(|| {
+                    let scratch = Scratch::new(place, "guest");
+                    for name in ["serial.log", "frames.pcap", "disk.raw"] {
+                        std::fs::write(scratch.join(name), name).unwrap();
+                    }
+                    assert!(!fails, "as a test fails");
+                });
+                let _ = test.join();
+            });
+            let kept = std::fs::read_dir(parent.path().join("kept/guest")).into_iter().flatten().count();
+            (kept, parent.path().join("guest").exists())
+        };
+        assert_eq!(ends(false), (0, false));
+        assert_eq!(ends(true), (2, false));
     }
 }
